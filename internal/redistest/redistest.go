@@ -1,0 +1,124 @@
+// Package redistest starts real redis-servers for tests: one process each, on a
+// unix socket in a temporary folder, ended when the test ends.
+package redistest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Server is one redis-server process.
+type Server struct {
+	// Socket is the unix socket it listens on; it stays the same over Restart.
+	Socket string
+
+	tb   testing.TB
+	args []string
+	cmd  *exec.Cmd
+	log  *os.File
+}
+
+// Start runs a redis-server that keeps nothing on disk and waits until it
+// answers. Further args are appended to its command line. A machine without
+// redis-server fails the test.
+func Start(tb testing.TB, args ...string) *Server {
+	tb.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		tb.Fatal("redis-server is not installed: run `apt-get install redis-server` (or `make setup`)")
+	}
+	// Not tb.TempDir: a socket path has at most 107 bytes, and test names are long.
+	dir, err := os.MkdirTemp("", "redis")
+	if err != nil {
+		tb.Fatalf("create redis folder: %v", err)
+	}
+	s := &Server{Socket: filepath.Join(dir, "redis.sock"), tb: tb}
+	s.args = append([]string{
+		"--port", "0", "--unixsocket", s.Socket, "--dir", dir,
+		"--save", "", "--appendonly", "no", "--daemonize", "no",
+	}, args...)
+	if s.log, err = os.Create(filepath.Join(dir, "redis.log")); err != nil {
+		tb.Fatalf("create redis log: %v", err)
+	}
+	tb.Cleanup(func() {
+		s.Kill()
+		s.log.Close()
+		if tb.Failed() {
+			if text, err := os.ReadFile(s.log.Name()); err == nil {
+				tb.Logf("redis-server said:\n%s", text)
+			}
+		}
+		os.RemoveAll(dir)
+	})
+	s.Restart()
+	return s
+}
+
+// URL is the server's address as QUEUE_URL takes it.
+func (s *Server) URL() string { return "unix://" + s.Socket }
+
+// PID is the id of the running process.
+func (s *Server) PID() int { return s.cmd.Process.Pid }
+
+// Client returns a client that is closed when the test ends.
+func (s *Server) Client(tb testing.TB) *redis.Client {
+	tb.Helper()
+	c := redis.NewClient(&redis.Options{Network: "unix", Addr: s.Socket, MaxRetries: -1, ContextTimeoutEnabled: true})
+	tb.Cleanup(func() { c.Close() })
+	return c
+}
+
+// Kill ends the process at once (SIGKILL) and waits for it; its data is lost.
+func (s *Server) Kill() {
+	if s.cmd == nil {
+		return
+	}
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait()
+	s.cmd = nil
+}
+
+// Restart starts the process anew on the same socket (ending it first if it
+// runs), and waits until it accepts connections. Further args are for this and
+// later starts.
+func (s *Server) Restart(args ...string) {
+	s.tb.Helper()
+	s.Kill()
+	s.args = append(s.args, args...)
+	s.cmd = exec.Command("redis-server", s.args...)
+	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	if err := s.cmd.Start(); err != nil {
+		s.cmd = nil
+		s.tb.Fatalf("start redis-server: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := waitReady(ctx, s.Socket); err != nil {
+		s.tb.Fatalf("wait for redis-server: %v", err)
+	}
+}
+
+func waitReady(ctx context.Context, socket string) error {
+	c := redis.NewClient(&redis.Options{Network: "unix", Addr: socket, MaxRetries: -1, ContextTimeoutEnabled: true})
+	defer c.Close()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := c.Ping(ctx).Err()
+		if err == nil || strings.HasPrefix(err.Error(), "NOAUTH") {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("no answer on %s: %w", socket, err)
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,66 @@
+package quota
+
+import (
+	"fmt"
+	"math"
+)
+
+// Config says how large the buckets are. Both of a caller's buckets (IP and
+// user) have the same size.
+type Config struct {
+	RunBurst     int64 `env:"RATE_LIMIT_RUN_BURST" envDefault:"10"`
+	RunPerMinute int64 `env:"RATE_LIMIT_RUN_PER_MINUTE" envDefault:"6"`
+	// AssistantBurst 0 means AssistantPerMinute.
+	AssistantBurst     int64 `env:"RATE_LIMIT_ASSISTANT_BURST" envDefault:"0"`
+	AssistantPerMinute int64 `env:"RATE_LIMIT_ASSISTANT_PER_MINUTE" envDefault:"30"`
+	// PremiumMultiplier multiplies capacity and refill of premium callers; under
+	// 1 counts as 1.
+	PremiumMultiplier float64 `env:"RATE_LIMIT_PREMIUM_MULTIPLIER" envDefault:"3.0"`
+	// FallbackShare is the part of capacity and rate that a replica's own buckets
+	// have while Redis is away.
+	FallbackShare float64 `env:"RATE_LIMIT_FALLBACK_SHARE" envDefault:"1"`
+}
+
+const (
+	maxBurst = 1_000_000
+	// maxPerMinute, premium included, keeps the interval above 2 ms, where rounding
+	// it to whole microseconds costs less than a thousandth of the rate.
+	maxPerMinute  = 30_000
+	maxMultiplier = 1_000
+)
+
+// Validate returns every mistake, each beginning with its variable's name.
+func (c Config) Validate() []error {
+	var errs []error
+	within := func(name string, v, low, high int64) {
+		if v < low || v > high {
+			errs = append(errs, fmt.Errorf("%s: %d is not between %d and %d", name, v, low, high))
+		}
+	}
+	within("RATE_LIMIT_RUN_BURST", c.RunBurst, 1, maxBurst)
+	within("RATE_LIMIT_RUN_PER_MINUTE", c.RunPerMinute, 1, maxPerMinute)
+	within("RATE_LIMIT_ASSISTANT_BURST", c.AssistantBurst, 0, maxBurst)
+	within("RATE_LIMIT_ASSISTANT_PER_MINUTE", c.AssistantPerMinute, 1, maxPerMinute)
+	switch m := c.PremiumMultiplier; {
+	case math.IsNaN(m) || m < 0 || m > maxMultiplier:
+		errs = append(errs, fmt.Errorf("RATE_LIMIT_PREMIUM_MULTIPLIER: %v is not between 0 and %d", m, maxMultiplier))
+	case m*float64(max(c.RunPerMinute, c.AssistantPerMinute)) > maxPerMinute:
+		errs = append(errs, fmt.Errorf("RATE_LIMIT_PREMIUM_MULTIPLIER: %v times the larger of the rates is above %d per minute", m, maxPerMinute))
+	}
+	if s := c.FallbackShare; !(s > 0 && s <= 1) {
+		errs = append(errs, fmt.Errorf("RATE_LIMIT_FALLBACK_SHARE: %v is not above 0 and at most 1", s))
+	}
+	return errs
+}
+
+// Run returns the limits of policy run.
+func (c Config) Run() Tiers { return NewTiers(c.RunBurst, c.RunPerMinute, c.PremiumMultiplier) }
+
+// Assistant returns the limits of policy assistant.
+func (c Config) Assistant() Tiers {
+	burst := c.AssistantBurst
+	if burst == 0 {
+		burst = c.AssistantPerMinute
+	}
+	return NewTiers(burst, c.AssistantPerMinute, c.PremiumMultiplier)
+}

@@ -1,0 +1,36 @@
+package quota
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+type metrics struct {
+	active    prometheus.Gauge
+	fallbacks prometheus.Counter
+	errors    prometheus.Counter
+	duration  prometheus.Histogram
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
+	return &metrics{
+		active: f.NewGauge(prometheus.GaugeOpts{
+			Name: "refrakt_gate_fallback_active",
+			Help: "1 while the limiter's Redis is not asked because it failed, else 0.",
+		}),
+		fallbacks: f.NewCounter(prometheus.CounterOpts{
+			Name: "refrakt_gate_fallback_total",
+			Help: "Requests whose limit was decided without the limiter's Redis.",
+		}),
+		errors: f.NewCounter(prometheus.CounterOpts{
+			Name: "refrakt_gate_limiter_errors_total",
+			Help: "Requests for which the limiter's Redis was asked and did not answer rightly or in time.",
+		}),
+		duration: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "refrakt_gate_limiter_duration_seconds",
+			Help:    "Time the limiter's Redis took for an answer.",
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1},
+		}),
+	}
+}

@@ -1,0 +1,301 @@
+// Package quotatest holds what every [quota.Store] must do, as tests that each
+// implementation runs, and a pure model that they are compared with.
+package quotatest
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/refrakt-hub/refrakt-gate/quota"
+)
+
+// Clock makes time pass for the store under test.
+type Clock interface {
+	// Now is the store's time.
+	Now() time.Time
+	// Pass returns when d has passed.
+	Pass(d time.Duration)
+}
+
+// Run tests the stores that open returns, each of them empty.
+func Run(t *testing.T, open func(t *testing.T) (quota.Store, Clock)) {
+	tests := map[string]func(*testing.T, quota.Store, Clock){
+		"exactly capacity at once":           testCapacity,
+		"refills one token per interval":     testRefill,
+		"wait is honest":                     testWait,
+		"all or nothing":                     testAllOrNothing,
+		"all or nothing with many callers":   testAllOrNothingConcurrent,
+		"subjects and policies are separate": testSeparate,
+		"denials cost nothing":               testDenialIsFree,
+		"give puts back":                     testGive,
+		"give never overfills":               testGiveFull,
+		"an empty bucket has no tier":        testTierChange,
+		"a lowered limit is kept to":         testLowered,
+		"never above capacity plus rate":     testWindow,
+		"99.9 % of the rate under load":      testSaturation,
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			store, clock := open(t)
+			test(t, store, clock)
+		})
+	}
+}
+
+// slow is a limit that refills nothing in the time a test takes.
+var slow = quota.Limit{Capacity: 10, Interval: time.Hour}
+
+func take(t *testing.T, s quota.Store, l quota.Limit, keys ...string) quota.Result {
+	t.Helper()
+	r, err := s.Take(t.Context(), l, keys...)
+	if err != nil {
+		t.Fatalf("Take: %v", err)
+	}
+	return r
+}
+
+// drain takes until the first denial and returns how many were taken.
+func drain(t *testing.T, s quota.Store, l quota.Limit, keys ...string) int64 {
+	t.Helper()
+	for n := range l.Capacity + 1 {
+		if !take(t, s, l, keys...).Taken {
+			return n
+		}
+	}
+	t.Fatalf("more than the capacity of %d taken", l.Capacity)
+	return 0
+}
+
+func testCapacity(t *testing.T, s quota.Store, _ Clock) {
+	for i := range slow.Capacity {
+		r := take(t, s, slow, "a")
+		if !r.Taken || r.Remaining() != slow.Capacity-i-1 {
+			t.Fatalf("take %d: taken %v, remaining %d; want true, %d", i+1, r.Taken, r.Remaining(), slow.Capacity-i-1)
+		}
+	}
+	r := take(t, s, slow, "a")
+	if r.Taken || r.Remaining() != 0 {
+		t.Fatalf("take after capacity: taken %v, remaining %d; want false, 0", r.Taken, r.Remaining())
+	}
+	if w := r.NextToken(); w > slow.Interval || w < slow.Interval-time.Minute {
+		t.Errorf("wait %v, want almost %v", w, slow.Interval)
+	}
+}
+
+func testRefill(t *testing.T, s quota.Store, c Clock) {
+	l := quota.Limit{Capacity: 3, Interval: 200 * time.Millisecond}
+	drain(t, s, l, "a")
+	last := c.Now() // the bucket is exactly empty at the latest now
+	for range 3 {
+		c.Pass(l.Interval - c.Now().Sub(last))
+		last = last.Add(l.Interval)
+		if !take(t, s, l, "a").Taken {
+			t.Fatal("no token an interval after the last")
+		}
+	}
+	c.Pass(l.Span())
+	if got := take(t, s, l, "a").Remaining(); got != l.Capacity-1 {
+		t.Errorf("remaining after a whole span: %d, want %d", got, l.Capacity-1)
+	}
+}
+
+func testWait(t *testing.T, s quota.Store, c Clock) {
+	l := quota.Limit{Capacity: 2, Interval: 150 * time.Millisecond}
+	for range 5 {
+		for take(t, s, l, "a").Taken {
+		}
+		r := take(t, s, l, "a")
+		if r.Taken { // the clock went on
+			continue
+		}
+		c.Pass(r.NextToken())
+		if !take(t, s, l, "a").Taken {
+			t.Fatalf("denied after waiting the %v that were told", r.NextToken())
+		}
+	}
+}
+
+func testAllOrNothing(t *testing.T, s quota.Store, _ Clock) {
+	drain(t, s, slow, "user")
+	if r := take(t, s, slow, "ip", "user"); r.Taken {
+		t.Fatal("taken although the second bucket is empty")
+	}
+	if r := take(t, s, slow, "user", "ip"); r.Taken {
+		t.Fatal("taken although the first bucket is empty")
+	}
+	if got := take(t, s, slow, "ip").Remaining(); got != slow.Capacity-1 {
+		t.Errorf("the other bucket has %d left after one take, want %d: a denial was charged", got, slow.Capacity-1)
+	}
+}
+
+// testAllOrNothingConcurrent has 64 callers share one IP, each with a user of
+// its own that has fewer tokens left: what is charged to the IP must be what was
+// taken, no more and no less.
+func testAllOrNothingConcurrent(t *testing.T, s quota.Store, _ Clock) {
+	const callers, tries = 64, 20
+	ip := quota.Limit{Capacity: 200, Interval: time.Hour}
+	for i := range callers { // half of the users are empty
+		if i%2 == 0 {
+			drain(t, s, ip, fmt.Sprint("user", i))
+		}
+	}
+	var taken atomic.Int64
+	var wg sync.WaitGroup
+	for i := range callers {
+		wg.Go(func() {
+			for range tries {
+				r, err := s.Take(context.WithoutCancel(t.Context()), ip, "ip", fmt.Sprint("user", i))
+				if err != nil {
+					t.Errorf("Take: %v", err)
+					return
+				}
+				if r.Taken {
+					taken.Add(1)
+					if i%2 == 0 {
+						t.Errorf("user %d took from an empty bucket", i)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got := taken.Load(); got != ip.Capacity {
+		t.Errorf("%d taken together, want the capacity of %d", got, ip.Capacity)
+	}
+	// What each user paid plus what it has left must be its capacity.
+	var left int64
+	for i := 1; i < callers; i += 2 {
+		left += drain(t, s, ip, fmt.Sprint("user", i))
+	}
+	if want := callers/2*ip.Capacity - taken.Load(); left != want {
+		t.Errorf("the users have %d left, want %d: denials were charged", left, want)
+	}
+}
+
+func testSeparate(t *testing.T, s quota.Store, _ Clock) {
+	drain(t, s, slow, quota.Key("run", "ip:a"))
+	for _, key := range []string{quota.Key("run", "ip:b"), quota.Key("assistant", "ip:a"), quota.Key("run", "user:a")} {
+		if got := take(t, s, slow, key).Remaining(); got != slow.Capacity-1 {
+			t.Errorf("%s has %d left, want %d", key, got, slow.Capacity-1)
+		}
+	}
+}
+
+func testDenialIsFree(t *testing.T, s quota.Store, _ Clock) {
+	drain(t, s, slow, "a")
+	before := take(t, s, slow, "a").Debt
+	for range 100 {
+		take(t, s, slow, "a")
+	}
+	if after := take(t, s, slow, "a").Debt; after > before {
+		t.Errorf("denials raised the debt from %v to %v", before, after)
+	}
+}
+
+func testGive(t *testing.T, s quota.Store, _ Clock) {
+	r := take(t, s, slow, "a", "b")
+	if err := s.Give(t.Context(), r, "a", "b"); err != nil {
+		t.Fatalf("Give: %v", err)
+	}
+	for _, key := range []string{"a", "b"} {
+		if got := drain(t, s, slow, key); got != slow.Capacity {
+			t.Errorf("bucket %s had %d after the give, want %d", key, got, slow.Capacity)
+		}
+	}
+}
+
+func testGiveFull(t *testing.T, s quota.Store, _ Clock) {
+	r := take(t, s, slow, "a")
+	for range 3 {
+		if err := s.Give(t.Context(), r, "a"); err != nil {
+			t.Fatalf("Give: %v", err)
+		}
+	}
+	if got := drain(t, s, slow, "a"); got != slow.Capacity {
+		t.Errorf("%d taken after too many gives, want the capacity of %d", got, slow.Capacity)
+	}
+}
+
+func testTierChange(t *testing.T, s quota.Store, _ Clock) {
+	for i, tiers := range []quota.Tiers{
+		quota.NewTiers(10, 6, 3), quota.NewTiers(1, 1, 1.5), quota.NewTiers(7, 3, 2.3), quota.NewTiers(40, 1, 7),
+	} {
+		plainFirst, premiumFirst := fmt.Sprint("a", i), fmt.Sprint("b", i)
+		drain(t, s, tiers.Plain, plainFirst)
+		if r := take(t, s, tiers.Premium, plainFirst); r.Taken {
+			t.Errorf("tiers %+v: an empty plain bucket had a premium token", tiers)
+		}
+		drain(t, s, tiers.Premium, premiumFirst)
+		if r := take(t, s, tiers.Plain, premiumFirst); r.Taken {
+			t.Errorf("tiers %+v: an empty premium bucket had a plain token", tiers)
+		}
+	}
+}
+
+func testLowered(t *testing.T, s quota.Store, _ Clock) {
+	drain(t, s, quota.Limit{Capacity: 1000, Interval: time.Hour}, "a")
+	r := take(t, s, slow, "a")
+	if r.Taken || r.NextToken() > slow.Interval {
+		t.Errorf("taken %v, wait %v; want a wait of at most %v: the bucket can't be emptier than empty", r.Taken, r.NextToken(), slow.Interval)
+	}
+}
+
+// testWindow takes at random moments and looks at every window afterwards.
+func testWindow(t *testing.T, s quota.Store, c Clock) {
+	l := quota.Limit{Capacity: 7, Interval: 3 * time.Millisecond}
+	random := rand.New(rand.NewPCG(1, 2))
+	// The admission happens between these two readings of the clock.
+	var before, after []time.Time
+	for end := c.Now().Add(time.Second); c.Now().Before(end); {
+		start := c.Now()
+		if take(t, s, l, "a").Taken {
+			before, after = append(before, start), append(after, c.Now())
+		}
+		switch random.IntN(20) {
+		case 0:
+			c.Pass(time.Duration(random.IntN(20)) * time.Millisecond)
+		case 1, 2, 3:
+			c.Pass(time.Duration(random.IntN(1500)) * time.Microsecond)
+		}
+	}
+	if len(before) < 100 {
+		t.Fatalf("only %d admissions, too few to tell", len(before))
+	}
+	for i := range before {
+		for j := i; j < len(before); j++ {
+			window := after[j].Sub(before[i])
+			if most := l.Capacity + int64(window/l.Interval); int64(j-i+1) > most {
+				t.Fatalf("%d admissions in %v, at most %d are allowed", j-i+1, window, most)
+			}
+		}
+	}
+}
+
+// testSaturation asks without pause: what is refilled must be handed out. The
+// capacity is large enough that a stall of the machine loses nothing.
+func testSaturation(t *testing.T, s quota.Store, c Clock) {
+	const perMinute = 29_999 // an interval of 2001 µs, where rounding counts the most
+	l := quota.NewTiers(1000, perMinute, 1).Plain
+	for take(t, s, l, "a").Taken {
+	}
+	start, n := c.Now(), 0
+	for c.Now().Sub(start) < 2*time.Second {
+		if r := take(t, s, l, "a"); r.Taken {
+			n++
+		} else {
+			c.Pass(min(r.NextToken(), time.Millisecond))
+		}
+	}
+	for take(t, s, l, "a").Taken {
+		n++
+	}
+	// One token may be half refilled.
+	if want := c.Now().Sub(start).Minutes()*perMinute*0.999 - 1; float64(n) < want {
+		t.Errorf("%d handed out, want at least %.1f", n, want)
+	}
+}

@@ -1,0 +1,217 @@
+package quota
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
+)
+
+// TestRedisAgreesWithMemory does the same random things to both stores and
+// compares each answer. Time passes by moving what is stored, in steps of whole
+// minutes and with intervals of many, so that the moments a call takes don't
+// count.
+func TestRedisAgreesWithMemory(t *testing.T) {
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	for seed := range uint64(20) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			if err := rdb.FlushAll(t.Context()).Err(); err != nil {
+				t.Fatal(err)
+			}
+			random := rand.New(rand.NewPCG(seed, 0))
+			tiers := NewTiers(1+random.Int64N(8), 1, 1+random.Float64()*3)
+			tiers.Plain.Interval *= 60 // in hours, not minutes
+			tiers.Premium.Interval *= 60
+			stores := map[string]Store{"redis": NewRedis(rdb), "memory": NewMemory()}
+			var taken []Result
+			var takenKeys [][]string
+			for step := range 300 {
+				switch op := random.IntN(10); {
+				case op == 0:
+					d := time.Duration(random.IntN(90)) * time.Minute
+					passRedis(t, rdb, d)
+					m := stores["memory"].(*Memory)
+					m.start = m.start.Add(-d)
+				case op == 1 && len(taken) > 0:
+					i := random.IntN(len(taken))
+					for name, s := range stores {
+						if err := s.Give(t.Context(), taken[i], takenKeys[i]...); err != nil {
+							t.Fatalf("step %d: give to %s: %v", step, name, err)
+						}
+					}
+				default:
+					limit := tiers.Plain
+					if random.IntN(3) == 0 {
+						limit = tiers.Premium
+					}
+					keys := []string{fmt.Sprint("ip", random.IntN(4))}
+					if random.IntN(2) == 0 {
+						keys = append(keys, fmt.Sprint("user", random.IntN(4)))
+					}
+					r1, err1 := stores["redis"].Take(t.Context(), limit, keys...)
+					r2, err2 := stores["memory"].Take(t.Context(), limit, keys...)
+					if err1 != nil || err2 != nil {
+						t.Fatalf("step %d: take: %v, %v", step, err1, err2)
+					}
+					if r1.Taken != r2.Taken || r1.Remaining() != r2.Remaining() || (r1.Debt-r2.Debt).Abs() > 30*time.Second {
+						t.Fatalf("step %d: take %v of %+v: redis %+v, memory %+v", step, keys, limit, r1, r2)
+					}
+					if r1.Taken {
+						taken, takenKeys = append(taken, r1), append(takenKeys, keys)
+					}
+				}
+			}
+		})
+	}
+}
+
+// passRedis makes d pass for every bucket.
+func passRedis(t *testing.T, rdb *redis.Client, d time.Duration) {
+	t.Helper()
+	ctx := t.Context()
+	now, err := rdb.Time(ctx).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := rdb.Keys(ctx, "*").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range keys {
+		full, err := rdb.Get(ctx, key).Int64()
+		if err != nil {
+			t.Fatal(err)
+		}
+		full -= d.Microseconds()
+		if left := time.Duration(full-now.UnixMicro()) * time.Microsecond; left > 0 {
+			err = rdb.Set(ctx, key, full, left+time.Millisecond).Err()
+		} else {
+			err = rdb.Del(ctx, key).Err()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestRedisKeys pins what is stored: a full-at time in microseconds that expires
+// just after it has come.
+func TestRedisKeys(t *testing.T) {
+	rdb := redistest.Start(t).Client(t)
+	ctx := t.Context()
+	limit := Limit{Capacity: 10, Interval: 10 * time.Second}
+	key := Key("run", "ip:203.0.113.9")
+	if want := "refrakt:gate:bucket:run:ip:203.0.113.9"; key != want {
+		t.Errorf("key %q, want %q", key, want)
+	}
+	if _, err := NewRedis(rdb).Take(ctx, limit, key); err != nil {
+		t.Fatal(err)
+	}
+	now, err := rdb.Time(ctx).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := rdb.Get(ctx, key).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	full, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		t.Fatalf("the value %q is not a whole number: it lost digits", text)
+	}
+	if d := time.UnixMicro(full).Sub(now); d > limit.Interval || d < limit.Interval-5*time.Second {
+		t.Errorf("full in %v, want almost %v", d, limit.Interval)
+	}
+	expires, err := rdb.PExpireTime(ctx, key).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := expires - time.Duration(full)*time.Microsecond; d < 0 || d > 3*time.Millisecond {
+		t.Errorf("expires %v after it is full, want 0 to 3 ms", d)
+	}
+}
+
+// TestRedisClockSetBack plants a bucket that owes more than an empty one can, as
+// one that was written before the clock was set back.
+func TestRedisClockSetBack(t *testing.T) {
+	rdb := redistest.Start(t).Client(t)
+	ctx := t.Context()
+	limit := Limit{Capacity: 2, Interval: 10 * time.Second}
+	if err := rdb.Set(ctx, "a", time.Now().Add(time.Hour).UnixMicro(), 2*time.Hour).Err(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := NewRedis(rdb).Take(ctx, limit, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Taken || r.NextToken() > limit.Interval {
+		t.Errorf("taken %v, wait %v; want an empty bucket with a wait of at most %v", r.Taken, r.NextToken(), limit.Interval)
+	}
+	if ttl := rdb.PTTL(ctx, "a").Val(); ttl > limit.Span()+time.Second {
+		t.Errorf("the bucket still expires in %v: the next wait would be as long again", ttl)
+	}
+}
+
+func TestRedisScriptCacheFlushed(t *testing.T) {
+	rdb := redistest.Start(t).Client(t)
+	s := NewRedis(rdb)
+	limit := Limit{Capacity: 2, Interval: time.Hour}
+	for i := range 2 {
+		if r, err := s.Take(t.Context(), limit, "a"); err != nil || !r.Taken {
+			t.Fatalf("take %d: %+v, %v", i, r, err)
+		}
+		if err := rdb.ScriptFlush(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r, err := s.Take(t.Context(), limit, "a"); err != nil || r.Taken {
+		t.Errorf("third take of two: %+v, %v", r, err)
+	}
+}
+
+// TestMemoryIsBounded fills a store with callers that must not be forgotten.
+func TestMemoryIsBounded(t *testing.T) {
+	ctx := context.Background()
+	m := NewMemory()
+	m.max = 100
+	limit := Limit{Capacity: 2, Interval: time.Hour}
+	take := func(keys ...string) bool {
+		r, err := m.Take(ctx, limit, keys...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Taken
+	}
+	for take("victim") {
+	}
+	admitted := 0
+	for i := range 10_000 {
+		if take(fmt.Sprint("ip", i), fmt.Sprint("user", i)) {
+			admitted++
+		}
+	}
+	if len(m.fullAt) > m.max+1 { // and the shared bucket
+		t.Errorf("%d buckets kept, want at most %d", len(m.fullAt), m.max+1)
+	}
+	if admitted > m.max/2+int(limit.Capacity)+1 {
+		t.Errorf("%d strangers admitted: those without a place must share one bucket", admitted)
+	}
+	if take("victim") {
+		t.Error("filling the store refilled a bucket")
+	}
+	// Once the buckets are full again they make room.
+	m.start = m.start.Add(-3 * time.Hour)
+	for i := range 200 {
+		take("new", fmt.Sprint("other", i))
+	}
+	if len(m.fullAt) > m.max {
+		t.Errorf("%d buckets kept after all were full again", len(m.fullAt))
+	}
+}

@@ -1,0 +1,61 @@
+package envoy
+
+import (
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/structpb"
+)
+
+// Reply is an answer to Envoy. All its text must be valid UTF-8: a reply that
+// can't be marshalled is a gRPC error, which Envoy may take for leave to pass.
+// So nothing a client sent belongs in it.
+type Reply struct {
+	// Status is the HTTP status of the denial; 0 lets the request pass.
+	Status int
+	// Body is sent with a denial.
+	Body string
+	// Headers go to the client, with a denial or with the answer of the API.
+	Headers []Header
+	// Metadata becomes dynamic metadata in the namespace envoy.filters.http.ext_authz.
+	Metadata *structpb.Struct
+}
+
+// Header is one response header; it replaces one of the same name.
+type Header struct{ Name, Value string }
+
+// Response returns the reply in Envoy's form.
+func (r Reply) Response() *authv3.CheckResponse {
+	if r.Status == 0 {
+		return &authv3.CheckResponse{
+			Status:          &status.Status{Code: int32(codes.OK)},
+			HttpResponse:    &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{ResponseHeadersToAdd: options(r.Headers)}},
+			DynamicMetadata: r.Metadata,
+		}
+	}
+	return &authv3.CheckResponse{
+		// Code 0 would let the request pass, and a code other than this one counted
+		// as an error in some releases (envoyproxy/envoy#34951).
+		Status: &status.Status{Code: int32(codes.PermissionDenied)},
+		HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: &authv3.DeniedHttpResponse{
+			Status:  &typev3.HttpStatus{Code: typev3.StatusCode(r.Status)},
+			Headers: options(r.Headers),
+			Body:    r.Body,
+		}},
+		DynamicMetadata: r.Metadata,
+	}
+}
+
+func options(headers []Header) []*corev3.HeaderValueOption {
+	opts := make([]*corev3.HeaderValueOption, 0, len(headers))
+	for _, h := range headers {
+		opts = append(opts, &corev3.HeaderValueOption{
+			Header: &corev3.HeaderValue{Key: h.Name, Value: h.Value},
+			// Said explicitly: the default appends, and changed between releases.
+			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+		})
+	}
+	return opts
+}

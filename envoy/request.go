@@ -1,0 +1,95 @@
+// Package envoy is the only place that knows the wire form of Envoy's external
+// authorization (envoy.service.auth.v3): what a CheckRequest holds, and what a
+// CheckResponse must hold so that Envoy does what was decided. The Envoy
+// configuration that goes with it lies beside it.
+package envoy
+
+import (
+	"net/netip"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+)
+
+// PolicyExtension is the key of the context extension in which Envoy's route
+// names the policy.
+const PolicyExtension = "policy"
+
+// Request is what the gate reads of a CheckRequest. Its zero value is a request
+// of which nothing is known.
+type Request struct {
+	// Method is the HTTP method, Path the :path with the query, undecoded. Either
+	// may be empty.
+	Method, Path string
+	// Policy is the context extension of the route; empty if there is none.
+	Policy string
+	// Peer is who is connected to Envoy.
+	Peer Peer
+
+	headers map[string]string
+	lines   []*corev3.HeaderValue
+}
+
+// Peer is the other end of the connection to Envoy; the zero value is unknown.
+type Peer struct {
+	// Addr is its address, unmapped and without a zone; the zero Addr if it has none.
+	Addr netip.Addr
+	// Unix says that it came over a unix socket.
+	Unix bool
+}
+
+// Parse reads a CheckRequest, any part of which may be missing.
+func Parse(req *authv3.CheckRequest) Request {
+	attrs := req.GetAttributes()
+	http := attrs.GetRequest().GetHttp()
+	return Request{
+		Method:  http.GetMethod(),
+		Path:    http.GetPath(),
+		Policy:  attrs.GetContextExtensions()[PolicyExtension],
+		Peer:    peer(attrs.GetSource().GetAddress()),
+		headers: http.GetHeaders(),
+		lines:   http.GetHeaderMap().GetHeaders(),
+	}
+}
+
+func peer(a *corev3.Address) Peer {
+	if a.GetPipe() != nil {
+		return Peer{Unix: true}
+	}
+	addr, err := netip.ParseAddr(a.GetSocketAddress().GetAddress())
+	if err != nil {
+		return Peer{}
+	}
+	return Peer{Addr: addr.Unmap().WithZone("")}
+}
+
+// Header returns the value of the header name (lower case) and the number of
+// lines it came in: 0 means that it is absent. Several lines are joined by
+// commas in order, as Envoy does itself where it does not send them apart
+// (encode_raw_headers off), so a value with a comma may have been several.
+func (r Request) Header(name string) (value string, lines int) {
+	if r.lines == nil {
+		value, ok := r.headers[name]
+		if !ok {
+			return "", 0
+		}
+		return value, 1
+	}
+	for _, h := range r.lines {
+		if !strings.EqualFold(h.GetKey(), name) {
+			continue
+		}
+		v := h.GetValue()
+		if raw := h.GetRawValue(); len(raw) > 0 {
+			v = string(raw)
+		}
+		if lines == 0 {
+			value = v
+		} else {
+			value += "," + v
+		}
+		lines++
+	}
+	return value, lines
+}

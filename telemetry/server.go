@@ -1,0 +1,131 @@
+// Package telemetry is how the process tells about itself: the HTTP port with
+// metrics and health, and the logger.
+package telemetry
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Server is the telemetry port.
+type Server struct {
+	cfg      Config
+	metrics  prometheus.Gatherer
+	ready    *Readiness
+	degraded func() []string
+	log      *slog.Logger
+}
+
+// NewServer returns a server of the metrics in g and the state in ready.
+// degraded lists what does not work as it should though the process is ready.
+func NewServer(cfg Config, g prometheus.Gatherer, ready *Readiness, degraded func() []string, log *slog.Logger) *Server {
+	return &Server{cfg: cfg, metrics: g, ready: ready, degraded: degraded, log: log}
+}
+
+// Run serves on l until ctx ends, then finishes what is running and returns nil.
+// It closes l.
+func (s *Server) Run(ctx context.Context, l net.Listener) error {
+	srv := &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve telemetry: %w", err)
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	if err := srv.Shutdown(grace); err != nil {
+		err = errors.Join(err, srv.Close())
+		s.log.Debug("telemetry cut off", "error", err)
+	}
+	<-served
+	return nil
+}
+
+// Handler returns the routes of the port.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+healthRoute, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET "+readyRoute, s.serveReady)
+	if s.cfg.MetricsEnabled {
+		h := promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{
+			ErrorLog:            slog.NewLogLogger(s.log.Handler(), slog.LevelError),
+			MaxRequestsInFlight: 4,
+		})
+		mux.Handle("GET "+s.cfg.MetricsRoute, guard(s.cfg.BearerToken, h))
+	}
+	return mux
+}
+
+// serveReady answers 200 or 503, and says why in the body.
+func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
+	body := struct {
+		Ready    bool     `json:"ready"`
+		Reasons  []string `json:"reasons,omitempty"`
+		Degraded []string `json:"degraded,omitempty"`
+	}{Reasons: s.ready.Reasons(), Degraded: s.degraded()}
+	body.Ready = len(body.Reasons) == 0
+	w.Header().Set("Content-Type", "application/json")
+	if !body.Ready {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	if err := json.NewEncoder(w).Encode(body); err != nil {
+		s.log.Debug("readiness not written", "error", err)
+	}
+}
+
+// guard lets only requests with the bearer token through (RFC 6750); an empty
+// token lets all through.
+func guard(token string, next http.Handler) http.Handler {
+	if token == "" {
+		return next
+	}
+	// Hashes are of one length, so comparing them tells nothing about the token's.
+	want := sha256.Sum256([]byte(token))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got := sha256.Sum256([]byte(bearer(r.Header.Get("Authorization"))))
+		if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="metrics"`)
+			http.Error(w, "unauthorized", http.StatusUnauthorized)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// bearer returns the token of an Authorization header. Scrape configurations in
+// use name the scheme once themselves and once in the token's file, so it may
+// stand there twice.
+func bearer(header string) string {
+	fields := strings.Fields(header)
+	for range 2 {
+		if len(fields) > 1 && strings.EqualFold(fields[0], "Bearer") {
+			fields = fields[1:]
+			if len(fields) == 1 {
+				return fields[0]
+			}
+		}
+	}
+	return ""
+}

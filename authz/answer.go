@@ -1,0 +1,105 @@
+package authz
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/refrakt-hub/refrakt-gate/envoy"
+	gatev1 "github.com/refrakt-hub/refrakt-gate/proto/refrakt/gate/v1"
+	"github.com/refrakt-hub/refrakt-gate/quota"
+)
+
+// details are the sentences of the denials; the one for rate_limited is what the
+// API's clients know from before.
+var details = map[Reason]string{
+	ReasonRateLimited:        "Too Many Requests",
+	ReasonQueueFull:          "The job queue is full. Please retry later.",
+	ReasonQueueSlow:          "The job queue is slow: jobs wait too long. Please retry later.",
+	ReasonQueueUnknown:       "The state of the job queue is unknown. Please retry later.",
+	ReasonLimiterUnavailable: "The rate limiter is unavailable. Please retry later.",
+	ReasonUnknownPolicy:      "The gateway is misconfigured.",
+	ReasonInternal:           "The gateway failed. Please retry later.",
+}
+
+// answer turns a decision into the reply to Envoy.
+func answer(d Decision, form HeaderForm) envoy.Reply {
+	reply := envoy.Reply{Metadata: metadata(record(d))}
+	if d.Denied {
+		reply.Status = http.StatusServiceUnavailable
+		if d.Reason == ReasonRateLimited {
+			reply.Status = http.StatusTooManyRequests
+		}
+		reply.Body = fmt.Sprintf(`{"detail":%q}`, details[d.Reason])
+		reply.Headers = []envoy.Header{
+			{Name: "content-type", Value: "application/json"},
+			{Name: "retry-after", Value: seconds(max(d.Wait, time.Second))},
+			// Keeps an Envoy on the client's side from retrying (envoyproxy/envoy#4972).
+			{Name: "x-envoy-ratelimited", Value: "true"},
+		}
+	}
+	if d.Bucket != nil {
+		reply.Headers = append(reply.Headers, bucketHeaders(d.Policy, *d.Bucket, form)...)
+	}
+	return reply
+}
+
+// bucketHeaders tell the client about its emptiest bucket, in the form of
+// draft-ietf-httpapi-ratelimit-headers or in the older one, whose reset is the
+// time until the bucket is full.
+func bucketHeaders(p Policy, r quota.Result, form HeaderForm) []envoy.Header {
+	switch form {
+	case HeadersDraft:
+		return []envoy.Header{
+			{Name: "ratelimit-policy", Value: fmt.Sprintf("%q;q=%d;w=%s", p, r.Limit.Capacity, seconds(r.Limit.Span()))},
+			{Name: "ratelimit", Value: fmt.Sprintf("%q;r=%d;t=%s", p, r.Remaining(), seconds(r.NextToken()))},
+		}
+	case HeadersLegacy:
+		return []envoy.Header{
+			{Name: "x-ratelimit-limit", Value: strconv.FormatInt(r.Limit.Capacity, 10)},
+			{Name: "x-ratelimit-remaining", Value: strconv.FormatInt(r.Remaining(), 10)},
+			{Name: "x-ratelimit-reset", Value: seconds(r.Debt)},
+		}
+	default:
+		return nil
+	}
+}
+
+// seconds rounds up: a client that comes back a second early is denied again.
+func seconds(d time.Duration) string {
+	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
+}
+
+// record is the decision as Envoy's log and ours know it.
+func record(d Decision) *gatev1.Decision {
+	return &gatev1.Decision{
+		Verdict: verdict(d.Denied),
+		Reason:  string(d.Reason),
+		Policy:  string(d.Policy),
+		Tier:    string(d.Tier),
+		WaitMs:  d.Wait.Milliseconds(),
+		Shadow:  d.Shadow,
+	}
+}
+
+func verdict(denied bool) string {
+	if denied {
+		return "deny"
+	}
+	return "allow"
+}
+
+// metadata has one key for each field of the record, under the field's name.
+func metadata(r *gatev1.Decision) *structpb.Struct {
+	return &structpb.Struct{Fields: map[string]*structpb.Value{
+		"verdict": structpb.NewStringValue(r.GetVerdict()),
+		"reason":  structpb.NewStringValue(r.GetReason()),
+		"policy":  structpb.NewStringValue(r.GetPolicy()),
+		"tier":    structpb.NewStringValue(r.GetTier()),
+		"wait_ms": structpb.NewNumberValue(float64(r.GetWaitMs())),
+		"shadow":  structpb.NewBoolValue(r.GetShadow()),
+	}}
+}

@@ -1,0 +1,71 @@
+package authz
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// FailureMode says what becomes of a request when a check can't be made.
+type FailureMode string
+
+// The failure modes. Local is for the buckets only: this process's own decide.
+const (
+	FailLocal FailureMode = "local"
+	FailAllow FailureMode = "allow"
+	FailDeny  FailureMode = "deny"
+)
+
+// HeaderForm says how a client is told about its bucket.
+type HeaderForm string
+
+// The header forms: of the IETF draft (RateLimit, RateLimit-Policy), the older
+// X-RateLimit-* ones, or none.
+const (
+	HeadersDraft  HeaderForm = "draft"
+	HeadersLegacy HeaderForm = "legacy"
+	HeadersOff    HeaderForm = "off"
+)
+
+// Config says who a caller is and what is enforced.
+type Config struct {
+	LimitEnabled bool `env:"RATE_LIMIT_ENABLED" envDefault:"true"`
+	// LimitShadow and QueueShadow let through what the check would deny, and record it.
+	LimitShadow      bool        `env:"RATE_LIMIT_SHADOW" envDefault:"false"`
+	QueueShadow      bool        `env:"QUEUE_SHADOW" envDefault:"false"`
+	LimitFailureMode FailureMode `env:"RATE_LIMIT_FAILURE_MODE" envDefault:"local"`
+	QueueFailureMode FailureMode `env:"QUEUE_FAILURE_MODE" envDefault:"allow"`
+	Headers          HeaderForm  `env:"RATE_LIMIT_HEADERS" envDefault:"draft"`
+	// ClientIPHeader is a header with the client's address that trusted proxies
+	// set; empty: only X-Forwarded-For is read.
+	ClientIPHeader string  `env:"CLIENT_IP_HEADER" envDefault:"CF-Connecting-IP"`
+	TrustedProxies Proxies `env:"TRUSTED_PROXIES" envDefault:"127.0.0.0/8,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7,unix"`
+	// RedisTimeout bounds all that one Check waits for Redis.
+	RedisTimeout time.Duration `env:"REDIS_TIMEOUT" envDefault:"100ms"`
+}
+
+// Validate returns every mistake, each beginning with its variable's name.
+func (c Config) Validate() []error {
+	var errs []error
+	oneOf := func(name, value string, allowed ...string) {
+		if !slices.Contains(allowed, value) {
+			errs = append(errs, fmt.Errorf("%s: %q is none of %s", name, value, strings.Join(allowed, ", ")))
+		}
+	}
+	oneOf("RATE_LIMIT_FAILURE_MODE", string(c.LimitFailureMode), string(FailLocal), string(FailAllow), string(FailDeny))
+	oneOf("QUEUE_FAILURE_MODE", string(c.QueueFailureMode), string(FailAllow), string(FailDeny))
+	oneOf("RATE_LIMIT_HEADERS", string(c.Headers), string(HeadersDraft), string(HeadersLegacy), string(HeadersOff))
+	if strings.ContainsFunc(c.ClientIPHeader, notToken) {
+		errs = append(errs, fmt.Errorf("CLIENT_IP_HEADER: %q is not the name of a header", c.ClientIPHeader))
+	}
+	if c.RedisTimeout <= 0 || c.RedisTimeout > time.Minute {
+		errs = append(errs, fmt.Errorf("REDIS_TIMEOUT: %v is not above 0 and at most 1m", c.RedisTimeout))
+	}
+	return errs
+}
+
+// notToken says that r may not stand in a header's name (RFC 9110, section 5.6.2).
+func notToken(r rune) bool {
+	return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r))
+}

@@ -1,0 +1,51 @@
+package authz
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+type metrics struct {
+	decisions *prometheus.CounterVec
+	shadowed  *prometheus.CounterVec
+	ambiguous prometheus.Counter
+	unknownIP prometheus.Counter
+	duration  prometheus.Histogram
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
+	m := &metrics{
+		decisions: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "refrakt_gate_decisions_total",
+			Help: "Requests decided, by policy, verdict (allow, deny) and reason.",
+		}, []string{"policy", "verdict", "reason"}),
+		shadowed: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "refrakt_gate_shadow_denials_total",
+			Help: "Requests that a check in shadow mode would have denied.",
+		}, []string{"policy"}),
+		ambiguous: f.NewCounter(prometheus.CounterOpts{
+			Name: "refrakt_gate_ambiguous_users_total",
+			Help: "Requests that named a user ambiguously and were counted as anonymous.",
+		}),
+		unknownIP: f.NewCounter(prometheus.CounterOpts{
+			Name: "refrakt_gate_unknown_ips_total",
+			Help: "Requests without a client address; they share one bucket.",
+		}),
+		duration: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "refrakt_gate_check_duration_seconds",
+			Help:    "Time from Envoy's question to the answer, waiting for Redis included.",
+			Buckets: []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25},
+		}),
+	}
+	// What alerts divide by or watch for is there, at 0, from the beginning.
+	for _, p := range []Policy{PolicyRun, PolicyAssistant} {
+		m.decisions.WithLabelValues(string(p), "allow", string(ReasonOK))
+		for _, r := range []Reason{ReasonRateLimited, ReasonQueueFull, ReasonQueueSlow, ReasonQueueUnknown, ReasonLimiterUnavailable, ReasonInternal} {
+			m.decisions.WithLabelValues(string(p), "deny", string(r))
+		}
+		m.shadowed.WithLabelValues(string(p))
+	}
+	m.decisions.WithLabelValues(string(PolicyUnknown), "deny", string(ReasonUnknownPolicy))
+	return m
+}

@@ -1,0 +1,115 @@
+package authz
+
+import "strings"
+
+// Policy names what is guarded; it is a label of the metrics.
+type Policy string
+
+// The policies. Only run and assistant are limited.
+const (
+	PolicyRun       Policy = "run"
+	PolicyAssistant Policy = "assistant"
+	// PolicyUnknown is a context extension that names no policy: a mistake in
+	// Envoy's configuration.
+	PolicyUnknown Policy = "unknown"
+	// PolicyNone is a request to something that is not guarded.
+	PolicyNone Policy = "none"
+)
+
+// classify says which policy a request falls under: the one that Envoy's route
+// names or, where it names none, that of the path.
+func classify(extension, path string) Policy {
+	switch p := Policy(extension); p {
+	case "":
+		return classifyPath(path)
+	case PolicyRun, PolicyAssistant:
+		return p
+	default:
+		return PolicyUnknown
+	}
+}
+
+// classifyPath reads a :path as the API behind it will: decoded once, cleaned of
+// what proxies and servers clean away. /run and everything below it is run. What
+// can't be read counts as run too, never as unguarded.
+func classifyPath(path string) Policy {
+	raw, _, _ := strings.Cut(path, "?")
+	raw, _, _ = strings.Cut(raw, "#")
+	decoded := unescape(raw, false)
+	if raw == "" || strings.IndexByte(decoded, 0) >= 0 {
+		return PolicyRun
+	}
+	switch Policy(firstSegment(decoded)) {
+	case PolicyRun:
+		return PolicyRun
+	case PolicyAssistant:
+		return PolicyAssistant
+	default:
+		return PolicyNone
+	}
+}
+
+// firstSegment returns the first segment of a decoded path once empty segments,
+// parameters (;…), dots and what trails are gone.
+func firstSegment(path string) string {
+	// Only the first two segments left are ever needed: "..", which takes one
+	// away, is answered by going back one.
+	var first string
+	depth := 0
+	for segment := range strings.SplitSeq(path, "/") {
+		segment, _, _ = strings.Cut(segment, ";")
+		// Starlette's patterns end in $, which also matches before a last newline:
+		// "/run\n" is served as /run.
+		segment = strings.TrimRightFunc(segment, func(r rune) bool { return r < ' ' || r == 0x7f })
+		switch segment {
+		case "", ".":
+		case "..":
+			depth = max(0, depth-1)
+		default:
+			if depth == 0 {
+				first = segment
+			}
+			depth++
+		}
+	}
+	if depth == 0 {
+		return ""
+	}
+	return first
+}
+
+// unescape decodes percent escapes once, as uvicorn does: what is no valid
+// escape stays as it is. In a query, plus is a space.
+func unescape(s string, query bool) string {
+	if !strings.ContainsAny(s, "%+") {
+		return s
+	}
+	out := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]):
+			out = append(out, unhex(s[i+1])<<4|unhex(s[i+2]))
+			i += 2
+		case c == '+' && query:
+			out = append(out, ' ')
+		default:
+			out = append(out, c)
+		}
+	}
+	return string(out)
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+}
+
+func unhex(c byte) byte {
+	switch {
+	case c <= '9':
+		return c - '0'
+	case c >= 'a':
+		return c - 'a' + 10
+	default:
+		return c - 'A' + 10
+	}
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/refrakt-hub/refrakt-gate/envoy"
+)
+
+// checkCmd sends one CheckRequest, made as Envoy makes it.
+type checkCmd struct {
+	Addr    string            `help:"Address of the gate: host:port or unix:///path (default: GRPC_ADDR)."`
+	Path    string            `default:"/run" help:"Path of the request, with its query."`
+	Method  string            `default:"POST" help:"Method of the request."`
+	IP      string            `default:"127.0.0.1" help:"Address that is connected to Envoy; from a trusted proxy, headers count."`
+	User    string            `help:"Value of X-User-ID."`
+	Tier    string            `help:"Value of X-RateLimit-Tier."`
+	Header  map[string]string `short:"H" mapsep:"none" placeholder:"NAME=VALUE" help:"Another header; may be repeated."`
+	Policy  string            `help:"Policy named by Envoy's route; empty: the path decides."`
+	Timeout time.Duration     `default:"2s" help:"How long to wait for the answer."`
+}
+
+// Run implements the command. Its errors exit with 2, a denial with 1.
+func (c checkCmd) Run(p *process) error {
+	addr := c.Addr
+	if addr == "" {
+		cfg, errs := loadConfig(p.env)
+		if len(errs) > 0 {
+			return badSettings(errs)
+		}
+		addr = dialable(cfg.GRPCAddr)
+	}
+	conn, err := grpc.NewClient(target(addr), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return exit{exitUsage, fmt.Errorf("reach %s: %w", addr, err)}
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), c.Timeout)
+	defer cancel()
+	resp, err := authv3.NewAuthorizationClient(conn).Check(ctx, c.request())
+	if err != nil {
+		return exit{exitUsage, fmt.Errorf("ask the gate at %s: %w", addr, err)}
+	}
+	if !report(p.stdout, resp) {
+		return exit{code: exitDenied}
+	}
+	return nil
+}
+
+func (c checkCmd) request() *authv3.CheckRequest {
+	headers := map[string]string{":path": c.Path, ":method": c.Method}
+	for name, value := range c.Header {
+		headers[strings.ToLower(name)] = value
+	}
+	if c.User != "" {
+		headers["x-user-id"] = c.User
+	}
+	if c.Tier != "" {
+		headers["x-ratelimit-tier"] = c.Tier
+	}
+	attrs := &authv3.AttributeContext{
+		Source: &authv3.AttributeContext_Peer{Address: &corev3.Address{Address: &corev3.Address_SocketAddress{
+			SocketAddress: &corev3.SocketAddress{Address: c.IP},
+		}}},
+		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
+			Method: c.Method, Path: c.Path, Headers: headers,
+		}},
+	}
+	if c.Policy != "" {
+		attrs.ContextExtensions = map[string]string{envoy.PolicyExtension: c.Policy}
+	}
+	return &authv3.CheckRequest{Attributes: attrs}
+}
+
+// report prints the verdict and says whether the request may pass.
+func report(w io.Writer, resp *authv3.CheckResponse) (allowed bool) {
+	allowed = resp.GetStatus().GetCode() == int32(codes.OK)
+	meta := resp.GetDynamicMetadata().AsMap()
+	headers := resp.GetOkResponse().GetResponseHeadersToAdd()
+	if allowed {
+		fmt.Fprintln(w, "allowed")
+	} else {
+		denied := resp.GetDeniedResponse()
+		headers = denied.GetHeaders()
+		fmt.Fprintf(w, "denied %d %s\n", denied.GetStatus().GetCode(), denied.GetBody())
+	}
+	for _, key := range slices.Sorted(maps.Keys(meta)) {
+		fmt.Fprintf(w, "  %s: %v\n", key, meta[key])
+	}
+	for _, h := range headers {
+		fmt.Fprintf(w, "  header %s: %s\n", h.GetHeader().GetKey(), h.GetHeader().GetValue())
+	}
+	return allowed
+}
+
+// dialable turns an address to listen on into one to dial.
+func dialable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// target is addr as gRPC names it. Names are resolved by the system, once.
+func target(addr string) string {
+	if strings.HasPrefix(addr, "unix://") {
+		return addr
+	}
+	return "passthrough:///" + addr
+}

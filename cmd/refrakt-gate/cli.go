@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// Exit codes. For check, exitDenied says that the gate denied the request.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitDenied = 1
+	exitUsage  = 2
+)
+
+// cli is the command line.
+type cli struct {
+	Serve   serveCmd   `cmd:"" default:"1" help:"Serve Envoy (the default). Settings come from the environment."`
+	Config  configCmd  `cmd:"" help:"Check the environment and print the effective settings, secrets masked."`
+	Check   checkCmd   `cmd:"" help:"Ask a running gate about one request, as Envoy would, and print the verdict. It is charged like a real one. Exit status: 0 allowed, 1 denied, 2 error."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// process is what the commands may use of the world outside.
+type process struct {
+	env            map[string]string
+	stdout, stderr io.Writer
+}
+
+// run is the whole program: it returns the exit code.
+func run(args, environ []string, stdout, stderr io.Writer) int {
+	p := &process{env: toMap(environ), stdout: stdout, stderr: stderr}
+	exited, code := false, exitOK
+	parser, err := kong.New(new(cli),
+		kong.Name("refrakt-gate"),
+		kong.Description("Envoy external authorization for the Refrakt API: rate limits and queue back-pressure."),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(c int) { exited, code = true, c }),
+		kong.UsageOnError(),
+	)
+	if err != nil {
+		fmt.Fprintln(stderr, "refrakt-gate:", err)
+		return exitUsage
+	}
+	k, err := parser.Parse(args)
+	if exited { // --help
+		return code
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "refrakt-gate: %v (see --help)\n", err)
+		return exitUsage
+	}
+	return exitCode(k.Run(p), stderr)
+}
+
+// exit is an error with an exit code of its own; a nil err means that all has
+// been said.
+type exit struct {
+	code int
+	err  error
+}
+
+func (e exit) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e exit) Unwrap() error { return e.err }
+
+func exitCode(err error, stderr io.Writer) int {
+	if err == nil {
+		return exitOK
+	}
+	code := exitFailed
+	if e, ok := errors.AsType[exit](err); ok {
+		code = e.code
+	}
+	if msg := err.Error(); msg != "" {
+		fmt.Fprintln(stderr, "refrakt-gate:", msg)
+	}
+	return code
+}
+
+type versionCmd struct{}
+
+func (versionCmd) Run(p *process) error {
+	fmt.Fprintf(p.stdout, "refrakt-gate %s (%s, %s/%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return nil
+}
+
+type serveCmd struct{}
+
+func (serveCmd) Run(p *process) error {
+	cfg, errs := loadConfig(p.env)
+	if len(errs) > 0 {
+		return badSettings(errs)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	// From the first signal on the next one has its usual effect: it ends the process.
+	context.AfterFunc(ctx, stop)
+	return serve(ctx, cfg, p.stderr)
+}
+
+type configCmd struct{}
+
+func (configCmd) Run(p *process) error {
+	cfg, errs := loadConfig(p.env)
+	if len(errs) > 0 {
+		return badSettings(errs)
+	}
+	return explain(p.stdout, cfg)
+}
+
+// badSettings lists every mistake.
+func badSettings(errs []error) error {
+	lines := make([]string, len(errs))
+	for i, err := range errs {
+		lines[i] = "  " + err.Error()
+	}
+	return exit{exitUsage, fmt.Errorf("bad settings:\n%s", strings.Join(lines, "\n"))}
+}
+
+func toMap(environ []string) map[string]string {
+	m := make(map[string]string, len(environ))
+	for _, kv := range environ {
+		if k, v, ok := strings.Cut(kv, "="); ok {
+			m[k] = v
+		}
+	}
+	return m
+}

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/url"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/refrakt-hub/refrakt-gate/authz"
+	"github.com/refrakt-hub/refrakt-gate/backpressure"
+	"github.com/refrakt-hub/refrakt-gate/quota"
+	"github.com/refrakt-hub/refrakt-gate/telemetry"
+)
+
+// Config is all settings. Each package owns its part.
+type Config struct {
+	GRPCAddr string `env:"GRPC_ADDR" envDefault:":9001"`
+	// QueueURL is the Redis of the queue; empty: no queue, buckets in memory.
+	QueueURL string `env:"QUEUE_URL"`
+	// LimitRedisURL is the Redis of the buckets; empty: QueueURL.
+	LimitRedisURL   string        `env:"RATE_LIMIT_REDIS_URL"`
+	StartupTimeout  time.Duration `env:"STARTUP_TIMEOUT" envDefault:"30s"`
+	ShutdownDrain   time.Duration `env:"SHUTDOWN_DRAIN" envDefault:"2s"`
+	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"10s"`
+
+	Authz     authz.Config
+	Quota     quota.Config
+	Queue     backpressure.Config
+	Telemetry telemetry.Config
+}
+
+// secrets are the settings that are never shown whole. Each may also be given as
+// NAME_FILE, the path of a file that holds it.
+var secrets = map[string]func(string) string{
+	"QUEUE_URL":               maskURL,
+	"RATE_LIMIT_REDIS_URL":    maskURL,
+	"PROMETHEUS_BEARER_TOKEN": func(string) string { return "***" },
+}
+
+// loadConfig reads the settings from an environment and returns every mistake in
+// it, each beginning with the name of the variable.
+func loadConfig(environ map[string]string) (Config, []error) {
+	environ, errs := readSecretFiles(environ)
+	var cfg Config
+	opts := env.Options{Environment: environ, FuncMap: map[reflect.Type]env.ParserFunc{
+		reflect.TypeFor[time.Duration](): parseDuration,
+		reflect.TypeFor[bool]():          parseBool,
+	}}
+	if err := env.ParseWithOptions(&cfg, opts); err != nil {
+		return cfg, append(errs, parseErrors(opts)...)
+	}
+	// An empty variable means the default, save here, where empty means none.
+	if v, ok := environ["CLIENT_IP_HEADER"]; ok && v == "" {
+		cfg.Authz.ClientIPHeader = ""
+	}
+	return cfg, append(errs, cfg.Validate()...)
+}
+
+// parseErrors says which variables can't be parsed. The library knows the field
+// only, so each variable is parsed alone. The others keep their defaults and are
+// checked too, so that all mistakes come at once.
+func parseErrors(opts env.Options) (errs []error) {
+	params, err := env.GetFieldParamsWithOptions(new(Config), opts)
+	if err != nil {
+		return []error{err}
+	}
+	good := make(map[string]string)
+	for _, p := range params {
+		value, set := opts.Environment[p.Key]
+		if !set {
+			continue
+		}
+		alone := opts
+		alone.Environment = map[string]string{p.Key: value}
+		if err := env.ParseWithOptions(new(Config), alone); err != nil {
+			if pe, ok := errors.AsType[env.ParseError](err); ok {
+				err = pe.Err
+			}
+			if _, ok := errors.AsType[*strconv.NumError](err); ok {
+				err = fmt.Errorf("%q is not a number it can take", value)
+			}
+			errs = append(errs, fmt.Errorf("%s: %w", p.Key, err))
+			continue
+		}
+		good[p.Key] = value
+	}
+	opts.Environment = good
+	var rest Config
+	if err := env.ParseWithOptions(&rest, opts); err != nil {
+		return append(errs, err)
+	}
+	return append(errs, rest.Validate()...)
+}
+
+// Validate returns every mistake, each beginning with its variable's name.
+func (c Config) Validate() []error {
+	var errs []error
+	add := func(name string, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	add("GRPC_ADDR", validListenAddr(c.GRPCAddr))
+	add("TELEMETRY_ADDR", validListenAddr(c.Telemetry.Addr))
+	add("QUEUE_URL", validRedisURL(c.QueueURL))
+	add("RATE_LIMIT_REDIS_URL", validRedisURL(c.LimitRedisURL))
+	add("STARTUP_TIMEOUT", within(c.StartupTimeout, time.Second, time.Hour))
+	add("SHUTDOWN_DRAIN", within(c.ShutdownDrain, 0, time.Hour))
+	add("SHUTDOWN_TIMEOUT", within(c.ShutdownTimeout, time.Millisecond, time.Hour))
+	errs = append(errs, c.Authz.Validate()...)
+	errs = append(errs, c.Quota.Validate()...)
+	errs = append(errs, c.Queue.Validate()...)
+	return append(errs, c.Telemetry.Validate()...)
+}
+
+// limiterURL is the Redis of the buckets; empty: they are in memory.
+func (c Config) limiterURL() string {
+	if c.LimitRedisURL != "" {
+		return c.LimitRedisURL
+	}
+	return c.QueueURL
+}
+
+// readSecretFiles puts the content of each NAME_FILE in the place of NAME.
+func readSecretFiles(environ map[string]string) (map[string]string, []error) {
+	var errs []error
+	out := make(map[string]string, len(environ))
+	for k, v := range environ {
+		out[k] = v
+	}
+	for name := range secrets {
+		path := environ[name+"_FILE"]
+		switch {
+		case path == "":
+		case environ[name] != "":
+			errs = append(errs, fmt.Errorf("%s_FILE: %s is set too; which one counts?", name, name))
+		default:
+			content, err := os.ReadFile(path)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s_FILE: %w", name, err))
+			}
+			out[name] = strings.TrimSpace(string(content))
+		}
+	}
+	return out, errs
+}
+
+// parseDuration takes Go durations and, as the Python service did, plain seconds.
+func parseDuration(s string) (any, error) {
+	if d, err := time.ParseDuration(s); err == nil {
+		return d, nil
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil || math.Abs(f) > math.MaxInt32 || math.IsNaN(f) {
+		return nil, fmt.Errorf("%q is neither seconds (2.5) nor a duration (2500ms)", s)
+	}
+	return time.Duration(f * float64(time.Second)), nil
+}
+
+// parseBool takes what the Python service took for true, and its contraries.
+func parseBool(s string) (any, error) {
+	switch strings.ToLower(s) {
+	case "1", "true", "yes", "on":
+		return true, nil
+	case "0", "false", "no", "off":
+		return false, nil
+	default:
+		return nil, fmt.Errorf("%q is none of 1, true, yes, on, 0, false, no, off", s)
+	}
+}
+
+func within(d, low, high time.Duration) error {
+	if d < low || d > high {
+		return fmt.Errorf("%v is not between %v and %v", d, low, high)
+	}
+	return nil
+}
+
+// validRedisURL never quotes the value: it may hold a password.
+func validRedisURL(s string) error {
+	if s == "" {
+		return nil
+	}
+	if _, err := redis.ParseURL(s); err != nil {
+		return errors.New("not a Redis URL (redis://, rediss:// or unix://, see the README)")
+	}
+	return nil
+}
+
+// validListenAddr accepts host:port with either part empty, and unix:///path for
+// the gRPC port.
+func validListenAddr(s string) error {
+	if path, ok := strings.CutPrefix(s, "unix://"); ok {
+		if !strings.HasPrefix(path, "/") {
+			return fmt.Errorf("%q: the path of the socket is not absolute", s)
+		}
+		return nil
+	}
+	_, port, err := net.SplitHostPort(s)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("%q is neither host:port nor unix:///path", s)
+	}
+	return nil
+}
+
+func maskURL(s string) string {
+	u, err := url.Parse(s)
+	if err != nil {
+		return "***"
+	}
+	if u.User != nil {
+		u.User = url.UserPassword("***", "***")
+	}
+	// The query may hold a password too, and says nothing else worth showing.
+	if u.RawQuery != "" {
+		u.RawQuery = "***"
+	}
+	return strings.ReplaceAll(u.String(), "%2A", "*")
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"reflect"
+	"time"
+
+	"github.com/refrakt-hub/refrakt-gate/authz"
+	"github.com/refrakt-hub/refrakt-gate/quota"
+)
+
+// explain prints the effective settings, in the form of an environment, and what
+// they mean in words.
+func explain(w io.Writer, cfg Config) error {
+	for _, s := range settings(cfg) {
+		if _, err := fmt.Fprintf(w, "%s=%s\n", s.name, s.value); err != nil {
+			return fmt.Errorf("print settings: %w", err)
+		}
+	}
+	for _, line := range meaning(cfg) {
+		if _, err := fmt.Fprintf(w, "# %s\n", line); err != nil {
+			return fmt.Errorf("print settings: %w", err)
+		}
+	}
+	return nil
+}
+
+type setting struct{ name, value string }
+
+// settings lists what is in cfg, secrets masked.
+func settings(cfg any) []setting {
+	var out []setting
+	v := reflect.ValueOf(cfg)
+	for i := range v.NumField() {
+		name, ok := v.Type().Field(i).Tag.Lookup("env")
+		if !ok {
+			out = append(out, settings(v.Field(i).Interface())...)
+			continue
+		}
+		value := fmt.Sprint(v.Field(i).Interface())
+		if mask := secrets[name]; mask != nil && value != "" {
+			value = mask(value)
+		}
+		out = append(out, setting{name, value})
+	}
+	return out
+}
+
+// meaning says in words what the settings do.
+func meaning(cfg Config) []string {
+	var lines []string
+	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	if cfg.Authz.LimitEnabled {
+		for _, p := range []struct {
+			policy authz.Policy
+			tiers  quota.Tiers
+		}{{authz.PolicyRun, cfg.Quota.Run()}, {authz.PolicyAssistant, cfg.Quota.Assistant()}} {
+			add("%s: each client IP, and each user, has %s; premium %s", p.policy, inWords(p.tiers.Plain), inWords(p.tiers.Premium))
+		}
+		if cfg.limiterURL() == "" {
+			add("the buckets are in this process's memory: replicas do not share them, a restart fills them")
+		} else {
+			add("the buckets are in Redis, shared by all replicas; while it is away: %s", cfg.Authz.LimitFailureMode)
+		}
+	} else {
+		add("rate limits are off")
+	}
+	switch q := cfg.Queue; {
+	case cfg.QueueURL == "":
+		add("no queue is looked at: QUEUE_URL is not set")
+	default:
+		if q.MaxPending > 0 {
+			add("requests get 503 while %d or more jobs of queue %q wait", q.MaxPending, q.QueueName)
+		}
+		if q.MaxAge > 0 {
+			add("requests get 503 while the oldest job waiting in queue %q has waited %v or longer", q.QueueName, q.MaxAge)
+		}
+		if q.MaxPending == 0 && q.MaxAge == 0 {
+			add("the queue is looked at for the metrics only")
+		} else {
+			add("while the state of the queue is unknown: %s", cfg.Authz.QueueFailureMode)
+		}
+	}
+	if cfg.Authz.LimitShadow {
+		add("SHADOW: rate limits are counted but not enforced")
+	}
+	if cfg.Authz.QueueShadow {
+		add("SHADOW: queue checks are counted but not enforced")
+	}
+	return lines
+}
+
+func inWords(l quota.Limit) string {
+	return fmt.Sprintf("%d requests at once, then one every %v", l.Capacity, l.Interval.Round(time.Millisecond))
+}

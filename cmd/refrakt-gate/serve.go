@@ -1,0 +1,270 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/refrakt-hub/refrakt-gate/authz"
+	"github.com/refrakt-hub/refrakt-gate/backpressure"
+	"github.com/refrakt-hub/refrakt-gate/quota"
+	"github.com/refrakt-hub/refrakt-gate/telemetry"
+)
+
+// serve runs the gate until ctx ends and everything has stopped in order. The
+// telemetry port is up first and down last, so that it can tell about the rest.
+func serve(ctx context.Context, cfg Config, logs io.Writer) (err error) {
+	log := telemetry.NewLogger(cfg.Telemetry, logs)
+	defer func() {
+		if err != nil {
+			log.Error("stopped", "error", err)
+			err = exit{code: exitFailed} // said once, in the log
+		}
+	}()
+	redis.SetLogger(redisLog{log})
+
+	g, err := newGate(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer g.close()
+
+	l, err := listen(cfg.Telemetry.Addr)
+	if err != nil {
+		return fmt.Errorf("listen on TELEMETRY_ADDR: %w", err)
+	}
+	log.Info("telemetry listening", "addr", address(l))
+	// Its context ends only once the rest has stopped, or if it fails itself.
+	telemetryCtx, stopTelemetry := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopTelemetry()
+	ctx, cancel := context.WithCancel(ctx)
+	var telemetryDone errgroup.Group
+	telemetryDone.Go(func() error {
+		defer cancel()
+		return g.telemetry.Run(telemetryCtx, l)
+	})
+	err = g.serveEnvoy(ctx)
+	stopTelemetry()
+	if err := errors.Join(err, telemetryDone.Wait()); err != nil {
+		return err
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// gate is the process's parts, wired together.
+type gate struct {
+	cfg       Config
+	log       *slog.Logger
+	ready     *telemetry.Readiness
+	telemetry *telemetry.Server
+	health    *health.Server
+	server    *grpc.Server
+
+	queueRedis, limiterRedis *redis.Client         // nil: not used
+	monitor                  *backpressure.Monitor // nil: no queue
+	failover                 *quota.Failover       // nil: buckets in memory
+}
+
+const starting = "starting"
+
+// newGate builds the parts; nothing runs yet and nobody is asked.
+func newGate(cfg Config, log *slog.Logger) (*gate, error) {
+	reg := newRegistry()
+	g := &gate{cfg: cfg, log: log, ready: new(telemetry.Readiness), health: health.NewServer()}
+	g.ready.Block(starting, "Redis and the first sample of the queue are awaited")
+	g.telemetry = telemetry.NewServer(cfg.Telemetry, reg, g.ready, g.degraded, log)
+	g.setServing(healthpb.HealthCheckResponse_NOT_SERVING)
+
+	var err error
+	if cfg.QueueURL != "" {
+		if g.queueRedis, err = newRedis(cfg.QueueURL); err != nil {
+			return nil, err
+		}
+		g.monitor = backpressure.NewMonitor(cfg.Queue, g.queueRedis, reg, log)
+	}
+	limiter, err := g.newLimiter(reg)
+	if err != nil {
+		return nil, err
+	}
+	var queue authz.Queue // stays nil, and not a nil *Monitor, where there is none
+	if g.monitor != nil {
+		queue = g.monitor
+	}
+	limits := authz.Limits{Run: cfg.Quota.Run(), Assistant: cfg.Quota.Assistant()}
+	g.server = grpc.NewServer(
+		// Envoys ping; the default takes that for an attack and hangs up.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 10 * time.Second}),
+	)
+	authv3.RegisterAuthorizationServer(g.server, authz.New(cfg.Authz, limits, limiter, queue, reg, log))
+	healthpb.RegisterHealthServer(g.server, g.health)
+	return g, nil
+}
+
+func (g *gate) newLimiter(reg prometheus.Registerer) (authz.Limiter, error) {
+	memory := quota.NewMemory()
+	url := g.cfg.limiterURL()
+	if url == "" {
+		return memory, nil
+	}
+	g.limiterRedis = g.queueRedis
+	if url != g.cfg.QueueURL {
+		var err error
+		if g.limiterRedis, err = newRedis(url); err != nil {
+			return nil, err
+		}
+	}
+	var fallback quota.Store
+	if g.cfg.Authz.LimitFailureMode == authz.FailLocal {
+		fallback = memory
+	}
+	g.failover = quota.NewFailover(quota.NewRedis(g.limiterRedis), fallback, g.cfg.Quota.FallbackShare, reg, g.log)
+	return g.failover, nil
+}
+
+func newRegistry() *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		collectors.NewBuildInfoCollector(),
+	)
+	promauto.With(reg).NewGauge(prometheus.GaugeOpts{
+		Name:        "refrakt_gate_build_info",
+		Help:        "1; the label says which version this is.",
+		ConstLabels: prometheus.Labels{"version": version},
+	}).Set(1)
+	return reg
+}
+
+// degraded lists what is decided without Redis.
+func (g *gate) degraded() []string {
+	var lines []string
+	if g.failover != nil && g.failover.Degraded() {
+		lines = append(lines, "limiter: Redis is not asked, RATE_LIMIT_FAILURE_MODE="+string(g.cfg.Authz.LimitFailureMode)+" decides")
+	}
+	if g.monitor != nil && g.monitor.Verdict().State == backpressure.StateUnknown {
+		lines = append(lines, "queue: state unknown, QUEUE_FAILURE_MODE="+string(g.cfg.Authz.QueueFailureMode)+" decides")
+	}
+	return lines
+}
+
+// serveEnvoy waits for Redis, serves Envoy until ctx ends, and drains.
+func (g *gate) serveEnvoy(ctx context.Context) error {
+	if g.monitor == nil {
+		g.log.Warn("QUEUE_URL is not set: the queue is not looked at, and buckets that are not in RATE_LIMIT_REDIS_URL are this process's own")
+	}
+	if err := g.awaitRedis(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // told to stop while starting
+		}
+		return err
+	}
+	l, err := listen(g.cfg.GRPCAddr)
+	if err != nil {
+		return fmt.Errorf("listen on GRPC_ADDR: %w", err)
+	}
+
+	// The background work goes on through the drain, for requests still need it.
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	run, failed := errgroup.WithContext(background)
+	run.Go(func() error {
+		if err := g.server.Serve(l); err != nil {
+			return fmt.Errorf("serve gRPC: %w", err)
+		}
+		return nil
+	})
+	if g.monitor != nil {
+		run.Go(func() error { return g.monitor.Run(failed) })
+	}
+	if g.failover != nil {
+		run.Go(func() error { return g.failover.Run(failed) })
+	}
+	g.setServing(healthpb.HealthCheckResponse_SERVING)
+	g.ready.Clear(starting)
+	g.log.Info("serving", "grpc", address(l), "version", version)
+
+	select {
+	case <-ctx.Done():
+		g.drain(ctx)
+	case <-failed.Done():
+		g.server.Stop()
+	}
+	stop()
+	return run.Wait()
+}
+
+// awaitRedis asks Redis until it answers and the queue has been sampled.
+func (g *gate) awaitRedis(ctx context.Context) error {
+	ask := func() (struct{}, error) {
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		if g.limiterRedis != nil {
+			if err := g.limiterRedis.Ping(ctx).Err(); err != nil {
+				return struct{}{}, fmt.Errorf("ping Redis: %w", err)
+			}
+		}
+		if g.monitor != nil {
+			if err := g.monitor.Sample(ctx); err != nil {
+				return struct{}{}, err
+			}
+		}
+		return struct{}{}, nil
+	}
+	pace := backoff.NewExponentialBackOff()
+	pace.InitialInterval, pace.MaxInterval = 100*time.Millisecond, 2*time.Second
+	_, err := backoff.Retry(ctx, ask, backoff.WithBackOff(pace), backoff.WithMaxElapsedTime(g.cfg.StartupTimeout),
+		backoff.WithNotify(func(err error, next time.Duration) {
+			g.ready.Block(starting, err.Error())
+			g.log.Warn("Redis does not answer yet", "error", err, "next_try", next.Round(time.Millisecond))
+		}))
+	if err != nil {
+		return fmt.Errorf("wait for Redis, STARTUP_TIMEOUT=%v: %w", g.cfg.StartupTimeout, err)
+	}
+	return nil
+}
+
+// drain lets Envoy see that this gate is going, then ends it once what runs is
+// finished or SHUTDOWN_TIMEOUT has passed.
+func (g *gate) drain(ctx context.Context) {
+	g.log.Info("draining", "cause", context.Cause(ctx), "for", g.cfg.ShutdownDrain)
+	g.ready.Block("stopping", "the process was told to stop")
+	g.health.Shutdown()
+	time.Sleep(g.cfg.ShutdownDrain)
+	cut := time.AfterFunc(g.cfg.ShutdownTimeout, g.server.Stop)
+	defer cut.Stop()
+	g.server.GracefulStop()
+}
+
+func (g *gate) setServing(s healthpb.HealthCheckResponse_ServingStatus) {
+	g.health.SetServingStatus("", s)
+	g.health.SetServingStatus(authv3.Authorization_ServiceDesc.ServiceName, s)
+}
+
+func (g *gate) close() {
+	for _, c := range []*redis.Client{g.queueRedis, g.limiterRedis} {
+		if c == nil {
+			continue
+		}
+		if err := c.Close(); err != nil && !errors.Is(err, redis.ErrClosed) {
+			g.log.Warn("close Redis", "error", err)
+		}
+	}
+}

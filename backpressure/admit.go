@@ -1,0 +1,70 @@
+package backpressure
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+//go:embed admit.lua
+var admitSource string
+
+var admitScript = redis.NewScript(admitSource)
+
+// admission is the answer of admit.lua.
+type admission struct {
+	admitted bool
+	pending  int64 // jobs waiting or about to, without this one
+}
+
+func admit(ctx context.Context, rdb redis.Scripter, cfg Config) (admission, error) {
+	keys := []string{queuedKey(cfg.QueueName), windowKey(cfg.QueueName)}
+	answer, err := admitScript.Run(ctx, rdb, keys, cfg.MaxPending, cfg.AdmissionWindow.Milliseconds()).Int64Slice()
+	if err != nil {
+		return admission{}, fmt.Errorf("run admit script: %w", err)
+	}
+	if len(answer) != 2 {
+		return admission{}, fmt.Errorf("read admit answer: %d numbers instead of 2", len(answer))
+	}
+	return admission{admitted: answer[0] == 1, pending: answer[1]}, nil
+}
+
+// Admit is the last look before a request may add a job: StateOK means that it
+// was admitted and counted, in one round trip. It never waits for a Redis known
+// to be away; the state is then unknown.
+func (m *Monitor) Admit(ctx context.Context) Verdict {
+	if m.cfg.MaxPending == 0 {
+		return Verdict{State: StateOK}
+	}
+	unknown := verdict(StateUnknown, m.cfg.RetryDelay, rand.Float64())
+	if ctx.Err() != nil || !m.circuit.closed() {
+		return unknown
+	}
+	var a admission
+	err := m.circuit.do(ctx, func(ctx context.Context) (err error) {
+		a, err = admit(ctx, m.rdb, m.cfg)
+		return err
+	})
+	switch {
+	case errors.Is(err, context.Canceled) || refused(err):
+		return unknown
+	case err != nil:
+		m.metrics.admitErrors.Inc()
+		m.admitting.failed(err)
+		return unknown
+	}
+	m.admitting.succeeded()
+	if a.admitted {
+		return Verdict{State: StateOK}
+	}
+	var rate float64
+	if s := m.newest.Load(); fresh(m.cfg, s, time.Now()) {
+		rate = s.drainPerSecond
+	}
+	return verdict(StateFull, fullWait(m.cfg, a.pending, rate), rand.Float64())
+}

@@ -1,0 +1,77 @@
+package backpressure
+
+import (
+	"math"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// metrics are the queue's series. What isn't known is NaN: zero would read as an
+// idle queue.
+type metrics struct {
+	pending, running, oldest prometheus.Gauge
+	workers, drainRate       prometheus.Gauge
+	state                    map[State]prometheus.Gauge
+
+	sampleErrors, admitErrors prometheus.Counter
+}
+
+// newMetrics registers the series; sampleAge is asked at each scrape.
+func newMetrics(reg prometheus.Registerer, sampleAge func() float64) *metrics {
+	auto := promauto.With(reg)
+	gauge := func(name, help string) prometheus.Gauge {
+		return auto.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+	}
+	m := &metrics{
+		pending:   gauge("refrakt_queue_pending_jobs", "Jobs waiting in the queue; NaN while unknown."),
+		running:   gauge("refrakt_queue_running_jobs", "Jobs taken by workers; NaN while unknown."),
+		oldest:    gauge("refrakt_queue_oldest_pending_seconds", "Age of the oldest waiting job since it became runnable; 0 when nothing waits, NaN while unknown."),
+		workers:   gauge("refrakt_gate_queue_live_workers", "Workers that reported lately; NaN while unknown."),
+		drainRate: gauge("refrakt_gate_queue_drain_jobs_per_second", "Observed rate at which jobs leave the queue; 0 when none were seen to, NaN while unknown."),
+		state:     make(map[State]prometheus.Gauge, len(states)),
+	}
+	auto.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "refrakt_gate_queue_sample_age_seconds",
+		Help: "Age of the newest sample of the queue; NaN before the first.",
+	}, sampleAge)
+
+	byState := auto.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "refrakt_gate_queue_state",
+		Help: "1 for the state the queue is in, 0 for the others.",
+	}, []string{"state"})
+	for _, s := range states {
+		m.state[s] = byState.WithLabelValues(string(s))
+	}
+	byOp := auto.NewCounterVec(prometheus.CounterOpts{
+		Name: "refrakt_gate_queue_errors_total",
+		Help: "Failed exchanges with Redis about the queue.",
+	}, []string{"op"})
+	m.sampleErrors = byOp.WithLabelValues("sample")
+	m.admitErrors = byOp.WithLabelValues("admit")
+	return m
+}
+
+// show sets the gauges from a sample, nil if none is recent.
+func (m *metrics) show(s *snapshot, state State) {
+	for name, g := range m.state {
+		g.Set(0)
+		if name == state {
+			g.Set(1)
+		}
+	}
+	if s == nil {
+		for _, g := range []prometheus.Gauge{m.pending, m.running, m.oldest, m.workers, m.drainRate} {
+			g.Set(math.NaN())
+		}
+		return
+	}
+	m.pending.Set(float64(s.pending))
+	m.running.Set(float64(s.running))
+	m.workers.Set(float64(s.workers))
+	m.drainRate.Set(s.drainPerSecond)
+	m.oldest.Set(math.NaN())
+	if s.ageKnown {
+		m.oldest.Set(s.age.Seconds())
+	}
+}

@@ -1,0 +1,185 @@
+// Package backpressure watches a SAQ queue in Redis and says whether it can take
+// another job.
+package backpressure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+)
+
+// Redis is what the monitor needs of a client. The client must not retry by
+// itself: a repeated admission would be counted twice.
+type Redis interface {
+	redis.Scripter
+	TxPipelined(ctx context.Context, fn func(redis.Pipeliner) error) ([]redis.Cmder, error)
+}
+
+var _ Redis = redis.UniversalClient(nil)
+
+// snapshot is the newest sample, never changed once it is stored.
+type snapshot struct {
+	reading
+
+	at             time.Time // when the sample was begun, with the monotonic clock
+	drainPerSecond float64   // 0 = none seen
+}
+
+// Monitor samples the queue, judges it, and counts admissions. One goroutine
+// runs Run; all else may be called by any number at once.
+type Monitor struct {
+	cfg     Config
+	rdb     Redis
+	read    func(context.Context) (reading, error)
+	circuit circuit
+	metrics *metrics
+	newest  atomic.Pointer[snapshot]
+
+	sampling, admitting health
+
+	mu    sync.Mutex // held for a sample, and to publish
+	drain drain
+	shown shown
+}
+
+// shown is what the gauges last told.
+type shown struct {
+	known bool
+	state State
+}
+
+// NewMonitor returns a monitor that knows nothing yet; cfg must be valid. Redis
+// is not asked before Sample, Run or Admit.
+func NewMonitor(cfg Config, rdb Redis, reg prometheus.Registerer, log *slog.Logger) *Monitor {
+	m := &Monitor{
+		cfg:       cfg,
+		rdb:       rdb,
+		circuit:   newCircuit(),
+		sampling:  health{log: log, what: "queue sampling"},
+		admitting: health{log: log, what: "queue admission", quiet: admitQuiet},
+	}
+	m.read = func(ctx context.Context) (reading, error) { return readQueue(ctx, rdb, cfg.QueueName) }
+	m.metrics = newMetrics(reg, m.sampleAge)
+	m.publish()
+	return m
+}
+
+// admitQuiet keeps a Redis that fails now and then from a log line per request.
+const admitQuiet = 10 * time.Second
+
+// maxSampleTime bounds one sample of Run, however rare samples are.
+const maxSampleTime = time.Second
+
+// Run samples on the interval and keeps the gauges up to date until ctx ends;
+// it returns nil then.
+func (m *Monitor) Run(ctx context.Context) error {
+	sample := time.NewTicker(m.cfg.SampleInterval)
+	defer sample.Stop()
+	poll := time.NewTicker(m.cfg.PollInterval)
+	defer poll.Stop()
+	m.step(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-sample.C:
+			m.step(ctx)
+		case <-poll.C:
+			m.publish()
+		}
+	}
+}
+
+// step is one sample of Run, with its own deadline and its outcome logged.
+func (m *Monitor) step(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, min(m.cfg.SampleInterval, maxSampleTime))
+	defer cancel()
+	switch err := m.Sample(ctx); {
+	case errors.Is(err, context.Canceled):
+	case err != nil:
+		m.sampling.failed(err)
+	default:
+		m.sampling.succeeded()
+	}
+}
+
+// Sample looks at the queue once, now. A failure leaves the newest sample to
+// grow old.
+func (m *Monitor) Sample(ctx context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	defer m.publishChange()
+
+	at := time.Now()
+	var r reading
+	ask := func(ctx context.Context) (err error) {
+		r, err = m.read(ctx)
+		return err
+	}
+	err := m.circuit.do(ctx, ask)
+	if refused(err) {
+		// Nobody waits for a sample, so it asks all the same: the answer and the
+		// true error are worth having, only the circuit hears of neither.
+		err = attempt(ctx, ask)
+	}
+	if err != nil {
+		if !errors.Is(err, context.Canceled) {
+			m.metrics.sampleErrors.Inc()
+		}
+		return fmt.Errorf("sample queue: %w", err)
+	}
+	m.newest.Store(&snapshot{reading: r, at: at, drainPerSecond: m.drain.observe(at, r.pending)})
+	return nil
+}
+
+// Verdict judges the newest sample, without I/O or locks.
+func (m *Monitor) Verdict() Verdict {
+	state, wait := judge(m.cfg, m.newest.Load(), time.Now())
+	return verdict(state, wait, rand.Float64())
+}
+
+// publish sets the gauges from the newest sample.
+func (m *Monitor) publish() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.show(m.current())
+}
+
+// publishChange doesn't wait for the next poll when the gauges would tell a
+// wrong state, or say unknown of a known queue, or the reverse.
+func (m *Monitor) publishChange() {
+	if s, now := m.current(); now != m.shown {
+		m.show(s, now)
+	}
+}
+
+// current is the newest sample, nil if it is too old, and what it amounts to.
+func (m *Monitor) current() (*snapshot, shown) {
+	s, now := m.newest.Load(), time.Now()
+	state, _ := judge(m.cfg, s, now)
+	if !fresh(m.cfg, s, now) {
+		s = nil
+	}
+	return s, shown{known: s != nil, state: state}
+}
+
+func (m *Monitor) show(s *snapshot, now shown) {
+	m.metrics.show(s, now.state)
+	m.shown = now
+}
+
+func (m *Monitor) sampleAge() float64 {
+	if s := m.newest.Load(); s != nil {
+		return time.Since(s.at).Seconds()
+	}
+	return math.NaN()
+}

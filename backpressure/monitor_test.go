@@ -1,0 +1,341 @@
+package backpressure
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
+)
+
+// fakeQueue stands in for Redis where the clock is faked.
+type fakeQueue struct {
+	mu    sync.Mutex
+	r     reading
+	err   error
+	asked int
+}
+
+func (f *fakeQueue) read(context.Context) (reading, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked++
+	return f.r, f.err
+}
+
+func (f *fakeQueue) set(r reading, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.r, f.err = r, err
+}
+
+func (f *fakeQueue) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.asked
+}
+
+// startFake runs a monitor over a fake queue until the test ends; it is to be
+// called within a bubble.
+func startFake(t *testing.T, cfg Config, f *fakeQueue) (*Monitor, *bytes.Buffer) {
+	t.Helper()
+	var log bytes.Buffer
+	m := NewMonitor(cfg, nil, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&log, nil)))
+	m.read = f.read
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run returned %v, want nil", err)
+		}
+	})
+	return m, &log
+}
+
+func after(d time.Duration) {
+	<-time.NewTimer(d).C // in a bubble: as soon as all else waits
+	synctest.Wait()
+}
+
+func TestRun(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeQueue{r: reading{pending: 3, running: 2, workers: 1, age: 7 * time.Second, ageKnown: true}}
+		m, log := startFake(t, validConfig(), f)
+		wantState(t, m, StateUnknown)
+
+		synctest.Wait() // the first sample: shown without waiting for the poll
+		wantState(t, m, StateOK)
+		wantGauge(t, m.metrics.pending, 3)
+		wantGauge(t, m.metrics.running, 2)
+		wantGauge(t, m.metrics.workers, 1)
+		wantGauge(t, m.metrics.oldest, 7)
+
+		after(1500 * time.Millisecond)
+		f.set(reading{pending: 4, ageKnown: true}, nil)
+		after(time.Second) // 2.5 s: sampled, but polled only at 5 s
+		if got := m.newest.Load().pending; got != 4 {
+			t.Errorf("newest sample has %d pending, want 4", got)
+		}
+		wantGauge(t, m.metrics.pending, 3)
+		after(3 * time.Second) // 5.5 s
+		wantGauge(t, m.metrics.pending, 4)
+		wantGauge(t, m.metrics.oldest, 0)
+		if got := f.count(); got != 6 {
+			t.Errorf("%d samples in 5.5 s, want 6", got)
+		}
+
+		// A change of state is shown at the next sample.
+		f.set(reading{pending: 40, ageKnown: true}, nil)
+		after(time.Second)
+		wantState(t, m, StateFull)
+		wantGauge(t, m.metrics.state[StateFull], 1)
+		wantGauge(t, m.metrics.state[StateOK], 0)
+		wantGauge(t, m.metrics.pending, 40)
+		if log.Len() != 0 {
+			t.Errorf("logged %q, want nothing", log)
+		}
+	})
+}
+
+func TestRunThroughAnOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		good := reading{pending: 3, ageKnown: true}
+		f := &fakeQueue{r: good}
+		m, log := startFake(t, validConfig(), f)
+		after(500 * time.Millisecond)
+
+		f.set(reading{}, errors.New("connection refused"))
+		after(4 * time.Second) // the newest sample is 4.5 s old
+		wantState(t, m, StateOK)
+		wantGauge(t, m.metrics.pending, 3)
+		wantGauge(t, m.metrics.state[StateOK], 1)
+
+		after(2 * time.Second) // 6.5 s
+		wantState(t, m, StateUnknown)
+		for _, g := range []prometheus.Gauge{m.metrics.pending, m.metrics.running, m.metrics.oldest, m.metrics.workers, m.metrics.drainRate} {
+			wantGauge(t, g, math.NaN())
+		}
+		wantGauge(t, m.metrics.state[StateUnknown], 1)
+		wantGauge(t, m.metrics.state[StateOK], 0)
+		wantCounter(t, m.metrics.sampleErrors, 6)
+		if m.circuit.closed() {
+			t.Error("circuit still closed after 6 failures")
+		}
+		if age := m.sampleAge(); age != 6.5 {
+			t.Errorf("sample age %v, want 6.5", age)
+		}
+
+		f.set(good, nil)
+		after(time.Second)
+		wantState(t, m, StateOK)
+		wantGauge(t, m.metrics.pending, 3)
+		wantGauge(t, m.metrics.state[StateOK], 1)
+		if !m.circuit.closed() {
+			t.Error("circuit still open after a good sample")
+		}
+		if lines := strings.Split(strings.TrimSpace(log.String()), "\n"); len(lines) != 2 ||
+			!strings.Contains(lines[0], "queue sampling fails") || !strings.Contains(lines[0], "connection refused") ||
+			!strings.Contains(lines[1], "queue sampling works again") {
+			t.Errorf("logged %q, want one line for each change", lines)
+		}
+	})
+}
+
+// TestRunBoundsASample: a Redis that never answers costs no more than the
+// interval, and a second at most.
+func TestRunBoundsASample(t *testing.T) {
+	t.Parallel()
+	for interval, want := range map[time.Duration]time.Duration{
+		200 * time.Millisecond: 200 * time.Millisecond,
+		3 * time.Second:        time.Second,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := validConfig()
+			cfg.SampleInterval = interval
+			m := newTestMonitor(cfg, nil)
+			var waited time.Duration
+			m.read = func(ctx context.Context) (reading, error) {
+				begin := time.Now()
+				<-ctx.Done()
+				waited = time.Since(begin)
+				return reading{}, ctx.Err()
+			}
+			m.step(t.Context())
+			if waited != want {
+				t.Errorf("interval %s: waited %s, want %s", interval, waited, want)
+			}
+			wantCounter(t, m.metrics.sampleErrors, 1)
+		})
+	}
+}
+
+// TestSampleAsksThroughAnOpenCircuit: whoever waits for Redis at the start needs
+// the true reason, and the answer as soon as there is one.
+func TestSampleAsksThroughAnOpenCircuit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		away := errors.New("connection refused")
+		f := &fakeQueue{err: away}
+		m := newTestMonitor(validConfig(), nil)
+		m.read = f.read
+		for range 2 * circuitFailures {
+			if err := m.Sample(t.Context()); !errors.Is(err, away) {
+				t.Fatalf("error %v, want %v", err, away)
+			}
+		}
+		f.set(reading{pending: 1, ageKnown: true}, nil)
+		if err := m.Sample(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wantState(t, m, StateOK)
+	})
+}
+
+func TestSampleCallerGone(t *testing.T) {
+	t.Parallel()
+	m := newTestMonitor(validConfig(), nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	m.read = func(context.Context) (reading, error) {
+		cancel()
+		return reading{}, redis.ErrClosed
+	}
+	for range 2 * circuitFailures {
+		if err := m.Sample(ctx); !errors.Is(err, context.Canceled) {
+			t.Fatalf("error %v, want context.Canceled", err)
+		}
+	}
+	wantCounter(t, m.metrics.sampleErrors, 0)
+	if !m.circuit.closed() {
+		t.Error("circuit opened by a caller that left")
+	}
+}
+
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		h := health{log: slog.New(slog.NewTextHandler(&log, nil)), what: "it", quiet: 10 * time.Second}
+		for range 20 { // now and then, for 20 s
+			h.failed(errors.New("why"))
+			h.succeeded()
+			after(time.Second)
+		}
+		after(10 * time.Second)
+		h.succeeded()
+		h.succeeded()
+		if got := strings.Count(log.String(), "\n"); got != 2 {
+			t.Errorf("%d lines, want 2:\n%s", got, &log)
+		}
+	})
+}
+
+// TestRedisRestart: with a true Redis killed under a running monitor, requests
+// stop waiting, the state becomes unknown, and nobody is needed for recovery.
+func TestRedisRestart(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	cfg := validConfig()
+	cfg.SampleInterval, cfg.StaleAfter = 100*time.Millisecond, time.Second
+	m := newTestMonitor(cfg, rdb)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+
+	eventually(t, "ok at the start", func() bool { return m.Verdict().State == StateOK })
+	if v := m.Admit(t.Context()); v.State != StateOK {
+		t.Errorf("state %s before the outage, want ok", v.State)
+	}
+
+	server.Kill()
+	killed := time.Now()
+	eventually(t, "circuit open", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if v := m.Admit(ctx); v.State != StateUnknown {
+			t.Errorf("state %s without Redis, want unknown", v.State)
+		}
+		return !m.circuit.closed()
+	})
+	errorsWhenOpen := value(t, m.metrics.admitErrors)
+	if errorsWhenOpen == 0 {
+		t.Error("no failed admission counted")
+	}
+	begin := time.Now()
+	for range 1000 {
+		m.Admit(t.Context())
+	}
+	if took := time.Since(begin); took > time.Second {
+		t.Errorf("1000 admissions took %s with the circuit open", took)
+	}
+	wantCounter(t, m.metrics.admitErrors, errorsWhenOpen) // none of them asked
+	eventually(t, "unknown", func() bool { return m.Verdict().State == StateUnknown })
+	if passed := time.Since(killed); passed < cfg.StaleAfter-2*cfg.SampleInterval {
+		t.Errorf("unknown after %s, before the sample was stale", passed)
+	}
+	eventually(t, "gauges unknown", func() bool { return math.IsNaN(value(t, m.metrics.pending)) })
+
+	server.Restart()
+	eventually(t, "ok again", func() bool { return m.Verdict().State == StateOK })
+	eventually(t, "admitting again", func() bool { return m.Admit(t.Context()).State == StateOK })
+	eventually(t, "gauges known", func() bool { return value(t, m.metrics.pending) == 0 })
+
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Run returned %v, want nil", err)
+	}
+}
+
+func wantState(t *testing.T, m *Monitor, want State) {
+	t.Helper()
+	v := m.Verdict()
+	if v.State != want || (v.RetryAfter == 0) != (want == StateOK) || v.RetryAfter%time.Second != 0 {
+		t.Errorf("verdict %+v, want %s", v, want)
+	}
+}
+
+func wantGauge(t *testing.T, g prometheus.Gauge, want float64) {
+	t.Helper()
+	if got := value(t, g); got != want && !(math.IsNaN(got) && math.IsNaN(want)) {
+		t.Errorf("%s is %v, want %v", g.Desc(), got, want)
+	}
+}
+
+func wantCounter(t *testing.T, c prometheus.Counter, want float64) {
+	t.Helper()
+	if got := value(t, c); got != want {
+		t.Errorf("%s is %v, want %v", c.Desc(), got, want)
+	}
+}
+
+// value is what a single gauge or counter says.
+func value(t *testing.T, c prometheus.Collector) float64 {
+	t.Helper()
+	reg := prometheus.NewRegistry()
+	if err := reg.Register(c); err != nil {
+		t.Fatal(err)
+	}
+	families, err := reg.Gather()
+	if err != nil || len(families) != 1 || len(families[0].GetMetric()) != 1 {
+		t.Fatalf("gathered %v, %v, want a single metric", families, err)
+	}
+	metric := families[0].GetMetric()[0]
+	if metric.GetGauge() != nil {
+		return metric.GetGauge().GetValue()
+	}
+	return metric.GetCounter().GetValue()
+}

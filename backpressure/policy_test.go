@@ -1,0 +1,110 @@
+package backpressure
+
+import (
+	"testing"
+	"time"
+)
+
+func TestJudge(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	snap := func(pending int64, age time.Duration) *snapshot {
+		return &snapshot{reading: reading{pending: pending, age: age, ageKnown: true}, at: now}
+	}
+	draining := func(s *snapshot, perSecond float64) *snapshot {
+		s.drainPerSecond = perSecond
+		return s
+	}
+	ageless := func(pending int64) *snapshot {
+		return &snapshot{reading: reading{pending: pending}, at: now}
+	}
+	aged := func(s *snapshot, by time.Duration) *snapshot {
+		s.at = now.Add(-by)
+		return s
+	}
+	only := func(pending int, age time.Duration) func(*Config) {
+		return func(c *Config) { c.MaxPending, c.MaxAge = pending, age }
+	}
+	both := only(40, 600*time.Second)
+	const delay, longest = 30 * time.Second, 600 * time.Second
+
+	cases := map[string]struct {
+		cfg   func(*Config)
+		s     *snapshot
+		state State
+		wait  time.Duration
+	}{
+		"empty":           {both, snap(0, 0), StateOK, 0},
+		"one below":       {both, snap(39, 599*time.Second), StateOK, 0},
+		"at the limit":    {both, snap(40, 0), StateFull, delay},
+		"at the age":      {both, snap(1, 600*time.Second), StateSlow, delay},
+		"just below age":  {both, snap(1, 600*time.Second-time.Millisecond), StateOK, 0},
+		"full before age": {both, snap(40, 700*time.Second), StateFull, delay},
+
+		"no sample":                  {both, nil, StateUnknown, delay},
+		"sample about to be stale":   {both, aged(snap(0, 0), 5*time.Second), StateOK, 0},
+		"stale":                      {both, aged(snap(0, 0), 5*time.Second+1), StateUnknown, delay},
+		"stale and full":             {both, aged(snap(90, 0), 6*time.Second), StateUnknown, delay},
+		"age unknown":                {both, ageless(1), StateUnknown, delay},
+		"age unknown but full":       {both, ageless(40), StateFull, delay},
+		"age unknown, age unchecked": {only(40, 0), ageless(39), StateOK, 0},
+
+		"pending unchecked":             {only(0, 600*time.Second), snap(1e6, 0), StateOK, 0},
+		"pending unchecked, slow":       {only(0, 600*time.Second), snap(1, 601*time.Second), StateSlow, delay},
+		"pending unchecked, no sample":  {only(0, 600*time.Second), nil, StateUnknown, delay},
+		"age unchecked":                 {only(40, 0), snap(1, 1e6*time.Second), StateOK, 0},
+		"age unchecked, stale":          {only(40, 0), aged(snap(1, 0), 6*time.Second), StateUnknown, delay},
+		"both off, without a sample":    {only(0, 0), nil, StateOK, 0},
+		"both off, with a stale sample": {only(0, 0), aged(snap(1e6, 1e6*time.Second), time.Hour), StateOK, 0},
+
+		// 139 waiting, 39 allowed: 100 have to go.
+		"full, drained at 2/s":      {both, draining(snap(139, 0), 2), StateFull, 50 * time.Second},
+		"full, drained fast":        {both, draining(snap(139, 0), 1000), StateFull, delay},
+		"full, hardly drained":      {both, draining(snap(139, 0), 0.01), StateFull, longest},
+		"full by one":               {both, draining(snap(40, 0), 1.0/45), StateFull, 45 * time.Second},
+		"limit of one":              {only(1, 0), draining(snap(1, 0), 1.0/45), StateFull, 45 * time.Second},
+		"full, drained a tiny rate": {both, draining(snap(1<<62, 0), 1e-300), StateFull, longest},
+		// 30 jobs over 800 s: a quarter is older than 600 s, with the oldest 1 + 7.5.
+		"slow, drained at 0.1/s": {both, draining(snap(30, 800*time.Second), 0.1), StateSlow, 85 * time.Second},
+		"slow, hardly drained":   {both, draining(snap(30, 800*time.Second), 0.001), StateSlow, longest},
+		"slow by nothing":        {both, draining(snap(30, 600*time.Second), 0.02), StateSlow, 50 * time.Second},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := validConfig()
+			tc.cfg(&cfg)
+			state, wait := judge(cfg, tc.s, now)
+			if diff := wait - tc.wait; state != tc.state || diff.Abs() > time.Microsecond {
+				t.Errorf("%s after %s, want %s after %s", state, wait, tc.state, tc.wait)
+			}
+		})
+	}
+}
+
+func TestVerdict(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		state  State
+		wait   time.Duration
+		jitter float64
+		want   time.Duration
+	}{
+		"ok has none":           {StateOK, 0, 0.5, 0},
+		"no jitter":             {StateFull, 30 * time.Second, 0, 30 * time.Second},
+		"most jitter":           {StateFull, 30 * time.Second, 1, 36 * time.Second},
+		"jitter on the longest": {StateSlow, 600 * time.Second, 0.5, 660 * time.Second},
+		"rounded up":            {StateSlow, 30*time.Second + 1, 0, 31 * time.Second},
+		"jitter rounded up":     {StateUnknown, 30 * time.Second, 0.01, 31 * time.Second},
+		"never below a second":  {StateUnknown, time.Millisecond, 0, time.Second},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := verdict(tc.state, tc.wait, tc.jitter)
+			if want := (Verdict{tc.state, tc.want}); got != want {
+				t.Errorf("verdict %+v, want %+v", got, want)
+			}
+		})
+	}
+}

@@ -1,0 +1,73 @@
+package backpressure
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+//go:embed heads.lua
+var headsSource string
+
+// headLimit bounds the payloads read per sample. More than one, since a job's
+// payload may have been deleted or have expired while its id still waits.
+const headLimit = 16
+
+// reading is what one look at the queue tells.
+type reading struct {
+	pending  int64         // jobs waiting
+	running  int64         // jobs taken by workers
+	workers  int64         // workers alive
+	age      time.Duration // since the oldest waiting job became runnable; 0 when nothing waits
+	ageKnown bool
+}
+
+// readQueue looks at the queue in one round trip whose cost doesn't depend on
+// the queue's length. MULTI makes it one moment: a worker that takes the last
+// job between two of the reads would look like a job without a payload.
+func readQueue(ctx context.Context, rdb Redis, queue string) (reading, error) {
+	var (
+		now                      *redis.TimeCmd
+		pending, active, workers *redis.IntCmd
+		heads                    *redis.Cmd
+	)
+	_, err := rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		now = p.Time(ctx)
+		pending = p.LLen(ctx, queuedKey(queue))
+		active = p.LLen(ctx, activeKey(queue))
+		// With the local clock, as SAQ's own count does.
+		workers = p.ZCount(ctx, statsKey(queue), strconv.FormatInt(time.Now().UnixMilli(), 10), "+inf")
+		// A script follows the ids to their payloads within the same round trip. It
+		// is sent whole: in a pipeline a hash that Redis does not know is an error.
+		heads = p.Eval(ctx, headsSource, []string{queuedKey(queue)}, headLimit)
+		return nil
+	})
+	if err != nil {
+		return reading{}, fmt.Errorf("read queue keys: %w", err)
+	}
+	r := reading{pending: pending.Val(), running: active.Val(), workers: workers.Val()}
+	payloads, _ := heads.Val().([]any)
+	r.age, r.ageKnown = oldestAge(r.pending, payloads, now.Val().UnixMilli())
+	return r, nil
+}
+
+// oldestAge is the age of the first head with a usable payload. Without one it
+// is unknown, not zero, unless nothing waits.
+func oldestAge(pending int64, heads []any, nowMillis int64) (age time.Duration, known bool) {
+	if pending == 0 {
+		return 0, true
+	}
+	for _, head := range heads {
+		payload, _ := head.(string) // nil for a missing payload
+		if since, ok := runnableSince(payload); ok {
+			// Workers' clocks may be ahead of Redis's.
+			millis := max(0, nowMillis-int64(min(since, float64(nowMillis))))
+			return time.Duration(millis) * time.Millisecond, true
+		}
+	}
+	return 0, false
+}

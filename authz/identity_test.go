@@ -1,0 +1,267 @@
+package authz
+
+import (
+	"strings"
+	"testing"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+
+	"github.com/refrakt-hub/refrakt-gate/envoy"
+)
+
+const defaultProxies = "127.0.0.0/8,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7,unix"
+
+func proxies(t testing.TB, list string) Proxies {
+	t.Helper()
+	var p Proxies
+	if err := p.UnmarshalText([]byte(list)); err != nil {
+		t.Fatalf("trusted proxies %q: %v", list, err)
+	}
+	return p
+}
+
+// line is one header line.
+type line struct{ name, value string }
+
+// checkRequest makes a CheckRequest as Envoy does: with raw headers (one entry a
+// line) or plain ones (joined by commas). peer is an address, "unix" or empty.
+func checkRequest(peer, path string, raw bool, lines ...line) *authv3.CheckRequest {
+	http := &authv3.AttributeContext_HttpRequest{Method: "POST", Path: path}
+	if raw {
+		http.HeaderMap = &corev3.HeaderMap{}
+		for _, l := range lines {
+			http.HeaderMap.Headers = append(http.HeaderMap.Headers, &corev3.HeaderValue{Key: l.name, RawValue: []byte(l.value)})
+		}
+	} else {
+		http.Headers = map[string]string{}
+		for _, l := range lines {
+			if have, ok := http.Headers[l.name]; ok {
+				l.value = have + "," + l.value
+			}
+			http.Headers[l.name] = strings.ToValidUTF8(l.value, "!")
+		}
+	}
+	var address *corev3.Address
+	switch peer {
+	case "":
+	case "unix":
+		address = &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: "@"}}}
+	default:
+		address = &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{Address: peer}}}
+	}
+	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
+		Source:  &authv3.AttributeContext_Peer{Address: address},
+		Request: &authv3.AttributeContext_Request{Http: http},
+	}}
+}
+
+func TestIdentifyIP(t *testing.T) {
+	const cf, xff = "cf-connecting-ip", "x-forwarded-for"
+	tests := map[string]struct {
+		peer    string
+		trusted string // default: defaultProxies
+		header  string // default: cf-connecting-ip; "-": none
+		lines   []line
+		want    string
+	}{
+		"untrusted peer":                         {peer: "203.0.113.9", want: "ip:203.0.113.9"},
+		"untrusted peer's headers don't count":   {peer: "203.0.113.9", lines: []line{{cf, "1.1.1.1"}, {xff, "2.2.2.2"}}, want: "ip:203.0.113.9"},
+		"trusted peer without headers":           {peer: "10.0.0.1", want: "ip:10.0.0.1"},
+		"header from a trusted peer":             {peer: "10.0.0.1", lines: []line{{cf, "203.0.113.7"}, {xff, "2.2.2.2"}}, want: "ip:203.0.113.7"},
+		"header with a port":                     {peer: "10.0.0.1", lines: []line{{cf, "203.0.113.7:4711"}}, want: "ip:203.0.113.7"},
+		"header twice is not believed":           {peer: "10.0.0.1", lines: []line{{cf, "1.1.1.1"}, {cf, "1.1.1.1"}, {xff, "2.2.2.2"}}, want: "ip:2.2.2.2"},
+		"header with two addresses":              {peer: "10.0.0.1", lines: []line{{cf, "1.1.1.1, 3.3.3.3"}, {xff, "2.2.2.2"}}, want: "ip:2.2.2.2"},
+		"header with garbage":                    {peer: "10.0.0.1", lines: []line{{cf, "x"}, {xff, "2.2.2.2"}}, want: "ip:2.2.2.2"},
+		"header empty":                           {peer: "10.0.0.1", lines: []line{{cf, ""}, {xff, "2.2.2.2"}}, want: "ip:2.2.2.2"},
+		"header with invalid UTF-8":              {peer: "10.0.0.1", lines: []line{{cf, "1.1.1.1\xff"}}, want: "ip:10.0.0.1"},
+		"no header is to be believed":            {peer: "10.0.0.1", header: "-", lines: []line{{cf, "1.1.1.1"}, {xff, "2.2.2.2"}}, want: "ip:2.2.2.2"},
+		"another header":                         {peer: "10.0.0.1", header: "x-real-ip", lines: []line{{"x-real-ip", "1.1.1.1"}, {cf, "2.2.2.2"}}, want: "ip:1.1.1.1"},
+		"forwarded: the last untrusted":          {peer: "10.0.0.1", lines: []line{{xff, "6.6.6.6, 2.2.2.2, 10.1.1.1, 192.168.0.1"}}, want: "ip:2.2.2.2"},
+		"forwarded: all trusted":                 {peer: "10.0.0.1", lines: []line{{xff, "10.1.1.1,10.1.1.2"}}, want: "ip:10.1.1.1"},
+		"forwarded: several lines":               {peer: "10.0.0.1", lines: []line{{xff, "6.6.6.6"}, {xff, "2.2.2.2,10.1.1.1"}}, want: "ip:2.2.2.2"},
+		"forwarded: bad token at once":           {peer: "10.0.0.1", lines: []line{{xff, "2.2.2.2, unknown"}}, want: "ip:10.0.0.1"},
+		"forwarded: bad token later":             {peer: "10.0.0.1", lines: []line{{xff, "2.2.2.2, unknown, 10.1.1.1"}}, want: "ip:10.1.1.1"},
+		"forwarded: empty token":                 {peer: "10.0.0.1", lines: []line{{xff, "2.2.2.2,,10.1.1.1"}}, want: "ip:10.1.1.1"},
+		"forwarded: port":                        {peer: "10.0.0.1", lines: []line{{xff, "2.2.2.2:99"}}, want: "ip:2.2.2.2"},
+		"forwarded: brackets, port":              {peer: "10.0.0.1", lines: []line{{xff, "[2001:db8::1]:99"}}, want: "ip:2001:db8::/64"},
+		"forwarded: brackets":                    {peer: "10.0.0.1", lines: []line{{xff, "[2001:db8::1]"}}, want: "ip:2001:db8::/64"},
+		"forwarded: 10,000 trusted hops":         {peer: "10.0.0.1", lines: []line{{xff, "2.2.2.2" + strings.Repeat(",10.9.9.9", 10_000)}}, want: "ip:10.9.9.9"},
+		"forwarded: 10,000 untrusted hops":       {peer: "10.0.0.1", lines: []line{{xff, strings.Repeat("6.6.6.6,", 10_000) + "2.2.2.2"}}, want: "ip:2.2.2.2"},
+		"forwarded: a token of 1 MB":             {peer: "10.0.0.1", lines: []line{{xff, strings.Repeat("1", 1<<20)}}, want: "ip:10.0.0.1"},
+		"IPv6 is limited by /64":                 {peer: "2001:db8:1:2:3:4:5:6", want: "ip:2001:db8:1:2::/64"},
+		"IPv6 with a zone":                       {peer: "fe80::1%eth0", want: "ip:fe80::/64"},
+		"IPv4 in IPv6":                           {peer: "::ffff:203.0.113.9", want: "ip:203.0.113.9"},
+		"IPv4 in IPv6 is trusted as IPv4":        {peer: "::ffff:10.0.0.1", lines: []line{{xff, "::ffff:102:304"}}, want: "ip:1.2.3.4"},
+		"unix socket":                            {peer: "unix", lines: []line{{xff, "2.2.2.2"}}, want: "ip:2.2.2.2"},
+		"unix socket without headers":            {peer: "unix", want: "ip:unknown"},
+		"unix socket that is not trusted":        {peer: "unix", trusted: "10.0.0.0/8", lines: []line{{xff, "2.2.2.2"}}, want: "ip:unknown"},
+		"no peer: headers don't count":           {lines: []line{{cf, "1.1.1.1"}, {xff, "2.2.2.2"}}, want: "ip:unknown"},
+		"a peer that is no address":              {peer: "example.com", lines: []line{{xff, "2.2.2.2"}}, want: "ip:unknown"},
+		"none trusted":                           {peer: "127.0.0.1", trusted: "none", lines: []line{{xff, "2.2.2.2"}}, want: "ip:127.0.0.1"},
+		"single addresses":                       {peer: "198.51.100.1", trusted: "198.51.100.1, 2001:db8::5", lines: []line{{xff, "9.9.9.9,2001:db8::5"}}, want: "ip:9.9.9.9"},
+		"mapped prefixes are those of IPv4":      {peer: "10.1.2.3", trusted: "::ffff:10.0.0.0/104", lines: []line{{xff, "9.9.9.9"}}, want: "ip:9.9.9.9"},
+		"a header of the proxy's own is skipped": {peer: "10.0.0.1", lines: []line{{cf, "10.0.0.7"}}, want: "ip:10.0.0.7"},
+	}
+	for name, tt := range tests {
+		for _, raw := range []bool{false, true} {
+			t.Run(name, func(t *testing.T) {
+				list, header := tt.trusted, tt.header
+				if list == "" {
+					list = defaultProxies
+				}
+				switch header {
+				case "":
+					header = cf
+				case "-":
+					header = ""
+				}
+				got := identify(envoy.Parse(checkRequest(tt.peer, "/run", raw, tt.lines...)), proxies(t, list), header)
+				if got.IP != tt.want {
+					t.Errorf("raw headers %v: %s, want %s", raw, got.IP, tt.want)
+				}
+			})
+		}
+	}
+}
+
+func TestIdentifyUser(t *testing.T) {
+	const id, id2 = "x-user-id", "x-userid"
+	long := strings.Repeat("u", maxUserID)
+	tests := map[string]struct {
+		path      string
+		lines     []line
+		want      string // the id that counts; empty: anonymous
+		ambiguous bool
+	}{
+		"nobody":                      {},
+		"header":                      {lines: []line{{id, "ann"}}, want: "ann"},
+		"other header":                {lines: []line{{id2, "ann"}}, want: "ann"},
+		"first present decides":       {path: "/run?user_id=c", lines: []line{{id2, "b"}, {id, "a"}}, want: "a"},
+		"second before the query":     {path: "/run?user_id=c", lines: []line{{id2, "b"}}, want: "b"},
+		"an empty header is absent":   {path: "/run?user_id=c", lines: []line{{id, ""}}, want: "c"},
+		"query":                       {path: "/run?a=1&user_id=ann&b", want: "ann"},
+		"query decoded":               {path: "/run?user%5Fid=a%2Bn+n", want: "a+n n"},
+		"query, invalid escape":       {path: "/run?user_id=%zz", want: "%zz"},
+		"query, semicolon":            {path: "/run?user_id=a;user_id=b", want: "a;user_id=b"},
+		"query, blank":                {path: "/run?user_id=", want: ""},
+		"query ends at the fragment":  {path: "/run?user_id=a#&user_id=b", want: "a"},
+		"path is no query":            {path: "/run/user_id=a", want: ""},
+		"query twice":                 {path: "/run?user_id=a&user_id=b", ambiguous: true},
+		"query twice the same":        {path: "/run?user_id=a&user%5fid=a", ambiguous: true},
+		"query, invalid UTF-8":        {path: "/run?user_id=%FF", ambiguous: true},
+		"query, control character":    {path: "/run?user_id=a%0Ab", ambiguous: true},
+		"header twice":                {lines: []line{{id, "a"}, {id, "b"}}, ambiguous: true},
+		"header twice the same":       {lines: []line{{id, "a"}, {id, "a"}}, ambiguous: true},
+		"header joined":               {lines: []line{{id, "a,b"}}, ambiguous: true},
+		"header, control character":   {lines: []line{{id, "a\tb"}}, ambiguous: true},
+		"the longest":                 {lines: []line{{id, long}}, want: long},
+		"too long":                    {lines: []line{{id, long + "u"}}, ambiguous: true},
+		"1 MB":                        {lines: []line{{id, strings.Repeat("u", 1<<20)}}, ambiguous: true},
+		"ambiguity hides the others":  {path: "/run?user_id=c", lines: []line{{id, "a,b"}, {id2, "b"}}, ambiguous: true},
+		"a C1 control character":      {lines: []line{{id, "a\u0085b"}}, ambiguous: true},
+		"the query's plus is a space": {path: "/run?user_id=a+b", want: "a b"},
+	}
+	for name, tt := range tests {
+		for _, raw := range []bool{false, true} {
+			t.Run(name, func(t *testing.T) {
+				path := tt.path
+				if path == "" {
+					path = "/run"
+				}
+				got := identify(envoy.Parse(checkRequest("203.0.113.9", path, raw, tt.lines...)), proxies(t, "none"), "")
+				id, sure := userID(envoy.Parse(checkRequest("203.0.113.9", path, raw, tt.lines...)))
+				if got.Ambiguous != tt.ambiguous || sure == tt.ambiguous {
+					t.Fatalf("raw headers %v: ambiguous %v, want %v", raw, got.Ambiguous, tt.ambiguous)
+				}
+				if tt.ambiguous {
+					id = ""
+				}
+				if id != tt.want || (got.User != "") != (tt.want != "") {
+					t.Errorf("raw headers %v: user %q (subject %q), want %q", raw, id, got.User, tt.want)
+				}
+				if tt.want != "" && strings.Contains(got.User, tt.want) && len(tt.want) > 2 {
+					t.Errorf("the subject %q shows the id", got.User)
+				}
+			})
+		}
+	}
+	t.Run("raw bytes that are no UTF-8", func(t *testing.T) {
+		got := identify(envoy.Parse(checkRequest("203.0.113.9", "/run", true, line{id, "a\xff"})), proxies(t, "none"), "")
+		if !got.Ambiguous || got.User != "" {
+			t.Errorf("got %+v, want no user", got)
+		}
+	})
+	t.Run("one id, one subject", func(t *testing.T) {
+		a := identify(envoy.Parse(checkRequest("203.0.113.9", "/run", true, line{id, "ann"})), proxies(t, "none"), "")
+		b := identify(envoy.Parse(checkRequest("203.0.113.8", "/run?user_id=ann", false)), proxies(t, "none"), "")
+		c := identify(envoy.Parse(checkRequest("203.0.113.8", "/run?user_id=bob", false)), proxies(t, "none"), "")
+		if a.User != b.User || a.User == c.User {
+			t.Errorf("subjects %q, %q of one user and %q of another", a.User, b.User, c.User)
+		}
+	})
+}
+
+func TestIdentifyTier(t *testing.T) {
+	const tier = "x-ratelimit-tier"
+	tests := map[string]struct {
+		peer  string
+		lines []line
+		want  Tier
+	}{
+		"nothing said":    {"10.0.0.1", nil, TierPlain},
+		"premium":         {"10.0.0.1", []line{{tier, "premium"}}, TierPremium},
+		"in capitals":     {"10.0.0.1", []line{{tier, "Premium"}}, TierPremium},
+		"untrusted peer":  {"203.0.113.9", []line{{tier, "premium"}}, TierPlain},
+		"unknown peer":    {"", []line{{tier, "premium"}}, TierPlain},
+		"something else":  {"10.0.0.1", []line{{tier, "gold"}}, TierPlain},
+		"twice":           {"10.0.0.1", []line{{tier, "premium"}, {tier, "premium"}}, TierPlain},
+		"joined":          {"10.0.0.1", []line{{tier, "premium,plain"}}, TierPlain},
+		"over the socket": {"unix", []line{{tier, "premium"}}, TierPremium},
+	}
+	for name, tt := range tests {
+		for _, raw := range []bool{false, true} {
+			t.Run(name, func(t *testing.T) {
+				got := identify(envoy.Parse(checkRequest(tt.peer, "/run", raw, tt.lines...)), proxies(t, defaultProxies), "")
+				if got.Tier != tt.want {
+					t.Errorf("raw headers %v: %s, want %s", raw, got.Tier, tt.want)
+				}
+			})
+		}
+	}
+}
+
+func TestProxiesErrors(t *testing.T) {
+	for list, want := range map[string]string{
+		"none,10.0.0.1": `"none" stands alone`,
+		"10.0.0.0/33":   `"10.0.0.0/33" is neither a CIDR, an address, unix nor none`,
+		"":              `"" is neither a CIDR, an address, unix nor none`,
+		"10.0.0.1,":     `"" is neither a CIDR, an address, unix nor none`,
+		"example.com":   `"example.com" is neither a CIDR, an address, unix nor none`,
+		"::ffff:0:0/90": `"::ffff:0:0/90" is wider than all of IPv4`,
+	} {
+		var p Proxies
+		if err := p.UnmarshalText([]byte(list)); err == nil || err.Error() != want {
+			t.Errorf("%q: error %v, want %s", list, err, want)
+		}
+	}
+}
+
+func FuzzIdentify(f *testing.F) {
+	f.Add("10.0.0.1", "/run?user_id=a&user_id=%FF", "1.1.1.1", "2.2.2.2, [::1]:80", "ann", true)
+	f.Add("unix", "?", "", ",,", "a,b", false)
+	trusted := proxies(f, defaultProxies)
+	f.Fuzz(func(t *testing.T, peer, path, cf, xff, user string, raw bool) {
+		got := identify(envoy.Parse(checkRequest(peer, path, raw,
+			line{"cf-connecting-ip", cf}, line{"x-forwarded-for", xff}, line{"x-user-id", user})), trusted, "cf-connecting-ip")
+		if !strings.HasPrefix(got.IP, "ip:") || len(got.IP) > 60 {
+			t.Fatalf("IP subject %q", got.IP)
+		}
+		if got.User != "" && len(got.User) != len("user:")+22 {
+			t.Fatalf("user subject %q", got.User)
+		}
+		if got.User != "" && got.Ambiguous {
+			t.Fatal("ambiguous, and a user all the same")
+		}
+	})
+}

@@ -1,0 +1,87 @@
+package authz
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestClassify(t *testing.T) {
+	tests := map[string]struct {
+		extension, path string
+		want            Policy
+	}{
+		"extension run":              {"run", "/whatever", PolicyRun},
+		"extension assistant":        {"assistant", "/run", PolicyAssistant},
+		"extension we don't know":    {"runn", "/run", PolicyUnknown},
+		"extension in other case":    {"Run", "/run", PolicyUnknown},
+		"extension none":             {"none", "/run", PolicyUnknown},
+		"empty extension is absent":  {"", "/assistant", PolicyAssistant},
+		"run":                        {"", "/run", PolicyRun},
+		"below":                      {"", "/run/x/y", PolicyRun},
+		"query":                      {"", "/run?x=/assistant", PolicyRun},
+		"query with path":            {"", "/ping?/run", PolicyNone},
+		"fragment":                   {"", "/run#x", PolicyRun},
+		"trailing slash":             {"", "/run/", PolicyRun},
+		"double slash":               {"", "//run", PolicyRun},
+		"escaped letter":             {"", "/r%75n", PolicyRun},
+		"escaped in upper case":      {"", "/ass%69STANT", PolicyNone},
+		"escaped below":              {"", "/ru%6e/x", PolicyRun},
+		"escaped slash":              {"", "/run%2fx", PolicyRun},
+		"escaped slash first":        {"", "/%2frun", PolicyRun},
+		"escaped twice":              {"", "/r%2575n", PolicyNone},
+		"dot":                        {"", "/./run", PolicyRun},
+		"dots":                       {"", "/x/../run", PolicyRun},
+		"dots above the root":        {"", "/../../run", PolicyRun},
+		"escaped dots":               {"", "/x/%2e%2e/run", PolicyRun},
+		"dots with parameters":       {"", "/a/..;/run", PolicyRun},
+		"dots away from run":         {"", "/run/../ping", PolicyNone},
+		"dots within run":            {"", "/run/x/../y", PolicyRun},
+		"dots back into run":         {"", "/run/x/../../run", PolicyRun},
+		"parameters":                 {"", "/run;a=1", PolicyRun},
+		"escaped parameters":         {"", "/run%3Ba=1/x", PolicyRun},
+		"newline":                    {"", "/run%0a", PolicyRun},
+		"newline in upper case":      {"", "/assistant%0A", PolicyAssistant},
+		"newline and slash":          {"", "/run%0a/", PolicyRun},
+		"other control characters":   {"", "/run%0d%0a%7f", PolicyRun},
+		"a raw newline":              {"", "/run\n", PolicyRun},
+		"NUL can't be classified":    {"", "/ping%00", PolicyRun},
+		"missing":                    {"", "", PolicyRun},
+		"only a query":               {"", "?x", PolicyRun},
+		"no leading slash":           {"", "run", PolicyRun},
+		"invalid escape is literal":  {"", "/run%zz", PolicyNone},
+		"cut escape is literal":      {"", "/run%7", PolicyNone},
+		"plus is not a space":        {"", "/+run", PolicyNone},
+		"a space is not cut":         {"", "/run%20", PolicyNone},
+		"case counts":                {"", "/RUN", PolicyNone},
+		"longer":                     {"", "/runner", PolicyNone},
+		"not first":                  {"", "/ping/run", PolicyNone},
+		"root":                       {"", "/", PolicyNone},
+		"asterisk":                   {"", "*", PolicyNone},
+		"invalid UTF-8":              {"", "/run\xff", PolicyNone},
+		"policies that aren't paths": {"", "/unknown", PolicyNone},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := classify(tt.extension, tt.path); got != tt.want {
+				t.Errorf("classify(%q, %q) = %s, want %s", tt.extension, tt.path, got, tt.want)
+			}
+		})
+	}
+}
+
+func FuzzClassify(f *testing.F) {
+	for _, path := range []string{"/run", "/r%75n", "//run;x", "/a/..;/run%0a", "\xff%", "?"} {
+		f.Add(path)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		got := classifyPath(path)
+		if got != PolicyRun && got != PolicyAssistant && got != PolicyNone {
+			t.Fatalf("classifyPath(%q) = %q", path, got)
+		}
+		if strings.HasPrefix(path, "/") {
+			if detour := classifyPath("/x/.." + path); detour != got {
+				t.Fatalf("classifyPath(%q) = %s, but %s after a detour", path, got, detour)
+			}
+		}
+	})
+}

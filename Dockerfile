@@ -1,0 +1,14 @@
+FROM golang:1.26.8-bookworm AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+ARG VERSION=dev
+RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /refrakt-gate ./cmd/refrakt-gate
+
+# No shell, no package manager; the user is nonroot (65532).
+FROM gcr.io/distroless/static-debian12:nonroot
+COPY --from=build /refrakt-gate /refrakt-gate
+EXPOSE 9001 9464
+ENTRYPOINT ["/refrakt-gate"]
+CMD ["serve"]

@@ -1,0 +1,120 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sync"
+	"testing"
+)
+
+// binary is the gate, built once for all tests of a package, with the race detector.
+var binary struct {
+	once sync.Once
+	dir  string
+	path string
+	err  error
+}
+
+// Main runs a package's tests and removes what they built. Call it from TestMain.
+func Main(m *testing.M) int {
+	defer func() { _ = os.RemoveAll(binary.dir) }()
+	return m.Run()
+}
+
+// GateBinary is the path of the gate's binary; the package's TestMain must call Main.
+func GateBinary(tb testing.TB) string {
+	tb.Helper()
+	binary.once.Do(func() {
+		if binary.dir, binary.err = os.MkdirTemp("", "gate-bin"); binary.err != nil {
+			return
+		}
+		binary.path = filepath.Join(binary.dir, "refrakt-gate")
+		build := exec.CommandContext(context.Background(), "go", "build", "-race", "-o", binary.path, "./cmd/refrakt-gate")
+		build.Dir = Root()
+		if out, err := build.CombinedOutput(); err != nil {
+			binary.err = fmt.Errorf("build the gate: %w\n%s", err, out)
+		}
+	})
+	if binary.err != nil {
+		tb.Fatal(binary.err)
+	}
+	return binary.path
+}
+
+// Gate is one running gate.
+type Gate struct {
+	*Process
+
+	GRPC      string // "127.0.0.1:9001" or "unix:///path"
+	Telemetry string // "127.0.0.1:9464"
+}
+
+// raceExit is the exit code of a gate in which the race detector found something.
+const raceExit = 66
+
+var (
+	telemetryLine = regexp.MustCompile(`"msg":"telemetry listening".*"addr":"([^"]+)"`)
+	servingLine   = regexp.MustCompile(`"msg":"serving".*"grpc":"([^"]+)"`)
+)
+
+// StartGate starts a gate with these settings only and waits until it serves.
+func StartGate(tb testing.TB, settings map[string]string) *Gate {
+	tb.Helper()
+	g := LaunchGate(tb, settings)
+	g.GRPC = g.WaitLog(tb, servingLine)[1]
+	return g
+}
+
+// LaunchGate starts a gate and waits for its telemetry port only.
+func LaunchGate(tb testing.TB, settings map[string]string) *Gate {
+	tb.Helper()
+	env := map[string]string{
+		"GRPC_ADDR": "127.0.0.1:0", "TELEMETRY_ADDR": "127.0.0.1:0", "LOG_FORMAT": "json", "SHUTDOWN_DRAIN": "0s",
+		"GORACE": fmt.Sprintf("exitcode=%d", raceExit),
+	}
+	maps.Copy(env, settings)
+	g := &Gate{}
+	tb.Cleanup(func() { // runs after the process was stopped
+		if g.Process != nil && g.ExitCode() == raceExit {
+			tb.Errorf("the race detector spoke up in the gate:\n%s", g.Log())
+		}
+	})
+	g.Process = StartProcess(tb, Command{Name: "gate", Path: GateBinary(tb), Env: environ(env)})
+	g.Telemetry = g.WaitLog(tb, telemetryLine)[1]
+	return g
+}
+
+// Get asks the telemetry port.
+func (g *Gate) Get(tb testing.TB, path string, headers ...string) Response {
+	tb.Helper()
+	return do(tb, http.MethodGet, "http://"+g.Telemetry+path, nil, headers)
+}
+
+// Config is the output of `refrakt-gate config` with these settings.
+func Config(tb testing.TB, settings map[string]string) string {
+	tb.Helper()
+	cmd := exec.CommandContext(tb.Context(), GateBinary(tb), "config")
+	cmd.Env = environ(settings)
+	cmd.Stderr = io.Discard
+	out, err := cmd.Output()
+	if err != nil {
+		tb.Fatalf("refrakt-gate config: %v\n%s", err, out)
+	}
+	return string(out)
+}
+
+func environ(m map[string]string) []string {
+	env := make([]string, 0, len(m))
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		env = append(env, name+"="+m[name])
+	}
+	return env
+}

@@ -59,7 +59,9 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		err = errors.Join(err, srv.Close())
 		s.log.Debug("telemetry cut off", "error", err)
 	}
-	<-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve telemetry: %w", err)
+	}
 	return nil
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net"
 	"net/url"
@@ -133,10 +134,7 @@ func (c Config) limiterURL() string {
 // readSecretFiles puts the content of each NAME_FILE in the place of NAME.
 func readSecretFiles(environ map[string]string) (map[string]string, []error) {
 	var errs []error
-	out := make(map[string]string, len(environ))
-	for k, v := range environ {
-		out[k] = v
-	}
+	out := maps.Clone(environ)
 	for name := range secrets {
 		path := environ[name+"_FILE"]
 		switch {
@@ -144,7 +142,7 @@ func readSecretFiles(environ map[string]string) (map[string]string, []error) {
 		case environ[name] != "":
 			errs = append(errs, fmt.Errorf("%s_FILE: %s is set too; which one counts?", name, name))
 		default:
-			content, err := os.ReadFile(path)
+			content, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 			if err != nil {
 				errs = append(errs, fmt.Errorf("%s_FILE: %w", name, err))
 			}

@@ -66,10 +66,9 @@ func meaning(cfg Config) []string {
 	} else {
 		add("rate limits are off")
 	}
-	switch q := cfg.Queue; {
-	case cfg.QueueURL == "":
+	if q := cfg.Queue; cfg.QueueURL == "" {
 		add("no queue is looked at: QUEUE_URL is not set")
-	default:
+	} else {
 		if q.MaxPending > 0 {
 			add("requests get 503 while %d or more jobs of queue %q wait", q.MaxPending, q.QueueName)
 		}

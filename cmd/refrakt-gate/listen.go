@@ -24,7 +24,7 @@ func listen(addr string) (net.Listener, error) {
 		return nil, err
 	}
 	// Envoy often runs as another user of the same group (fsGroup in Kubernetes).
-	if err := os.Chmod(path, 0o660); err != nil {
+	if err := os.Chmod(path, 0o660); err != nil { //nolint:gosec // the group is meant
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
@@ -43,7 +43,7 @@ func removeStale(path string) error {
 	if info.Mode().Type() != fs.ModeSocket {
 		return fmt.Errorf("%s exists and is not a socket", path)
 	}
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil { //nolint:noctx // bounded
 		return errors.Join(fmt.Errorf("%s: another process listens there", path), c.Close())
 	}
 	return os.Remove(path)

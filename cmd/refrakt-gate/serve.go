@@ -38,7 +38,7 @@ func serve(ctx context.Context, cfg Config, logs io.Writer) (err error) {
 	}()
 	redis.SetLogger(redisLog{log})
 
-	g, err := newGate(cfg, log)
+	g, err := newGate(cfg, newRegistry(), log)
 	if err != nil {
 		return err
 	}
@@ -84,8 +84,7 @@ type gate struct {
 const starting = "starting"
 
 // newGate builds the parts; nothing runs yet and nobody is asked.
-func newGate(cfg Config, log *slog.Logger) (*gate, error) {
-	reg := newRegistry()
+func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, error) {
 	g := &gate{cfg: cfg, log: log, ready: new(telemetry.Readiness), health: health.NewServer()}
 	g.ready.Block(starting, "Redis and the first sample of the queue are awaited")
 	g.telemetry = telemetry.NewServer(cfg.Telemetry, reg, g.ready, g.degraded, log)

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/caarlos0/env/v11"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/refrakt-hub/refrakt-gate/authz"
+)
+
+// table reads the rows of the README's table whose first column is head.
+func table(t *testing.T, head string) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(text), "\n| "+head+" | ")
+	if !found {
+		t.Fatalf("README has no table %q", head)
+	}
+	rest, _, _ = strings.Cut(rest, "\n\n")
+	rows := make(map[string]string)
+	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|\\s*`?([^|`]*?)`?\\s*\\| .+ \\|$").FindAllStringSubmatch(rest, -1) {
+		rows[m[1]] = m[2]
+	}
+	return rows
+}
+
+// TestReadmeSettings holds the settings table to the code, both ways.
+func TestReadmeSettings(t *testing.T) {
+	rows := table(t, "variable")
+	params, err := env.GetFieldParams(new(Config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range params {
+		if p.Key == "" {
+			continue
+		}
+		if got, ok := rows[p.Key]; !ok || got != p.DefaultValue {
+			t.Errorf("%s: README says %q (there: %v), the code %q", p.Key, got, ok, p.DefaultValue)
+		}
+		delete(rows, p.Key)
+	}
+	for name := range rows {
+		t.Errorf("%s: in the README, but no setting", name)
+	}
+}
+
+// TestReadmeMetrics holds the metrics table to the registry, both ways.
+func TestReadmeMetrics(t *testing.T) {
+	rows := make(map[string]string) // name → type
+	labels := make(map[string]string)
+	for row, kind := range table(t, "metric") {
+		name, l, _ := strings.Cut(strings.TrimSuffix(row, "}"), "{")
+		rows[name], labels[name] = kind, l
+	}
+	cfg, errs := loadConfig(map[string]string{"QUEUE_URL": "redis://127.0.0.1:1"})
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	reg := newRegistry()
+	g, err := newGate(cfg, reg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.close()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if !strings.HasPrefix(f.GetName(), "refrakt_") {
+			continue
+		}
+		kind := strings.ToLower(dto.MetricType_name[int32(f.GetType())])
+		if rows[f.GetName()] != kind {
+			t.Errorf("%s: README says %q, the registry %q", f.GetName(), rows[f.GetName()], kind)
+		}
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			if !strings.Contains(","+labels[f.GetName()]+",", ","+l.GetName()+",") {
+				t.Errorf("%s: README does not name the label %s", f.GetName(), l.GetName())
+			}
+		}
+		delete(rows, f.GetName())
+	}
+	for name := range rows {
+		t.Errorf("%s: in the README, but not registered", name)
+	}
+}
+
+// TestReadmeReasons checks that each reason is named.
+func TestReadmeReasons(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(text), "\nReasons: ")
+	list, _, _ = strings.Cut(list, "\n\n")
+	for _, r := range []authz.Reason{
+		authz.ReasonOK, authz.ReasonNotGuarded, authz.ReasonPreflight, authz.ReasonRateLimited, authz.ReasonQueueFull, authz.ReasonQueueSlow,
+		authz.ReasonQueueUnknown, authz.ReasonLimiterUnavailable, authz.ReasonUnknownPolicy, authz.ReasonInternal,
+	} {
+		if !strings.Contains(list, "`"+string(r)+"`") {
+			t.Errorf("the README does not list reason %s", r)
+		}
+	}
+}

@@ -10,10 +10,10 @@ local now = time[1] * 1000000 + time[2]
 
 local given = 0
 for _, key in ipairs(KEYS) do
-  local full = redis.call('GET', key)
+  local full = tonumber(redis.call('GET', key))
   if full then
     given = given + 1
-    local debt = tonumber(full) - interval - now
+    local debt = full - interval - now
     if debt > 0 then
       redis.call('SET', key, now + debt, 'PX', math.ceil(debt / 1000) + 1)
     else

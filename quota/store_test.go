@@ -2,6 +2,7 @@ package quota
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -156,6 +157,29 @@ func TestRedisClockSetBack(t *testing.T) {
 	}
 	if ttl := rdb.PTTL(ctx, "a").Val(); ttl > limit.Span()+time.Second {
 		t.Errorf("the bucket still expires in %v: the next wait would be as long again", ttl)
+	}
+}
+
+// TestRedisForeignValue plants what is no bucket: it must not fail the caller
+// again and again, which would open the breaker for all.
+func TestRedisForeignValue(t *testing.T) {
+	rdb := redistest.Start(t).Client(t)
+	ctx := t.Context()
+	limit := Limit{Capacity: 2, Interval: time.Hour}
+	if err := errors.Join(rdb.Set(ctx, "text", "x", 0).Err(), rdb.LPush(ctx, "list", "x").Err()); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"text", "list"} {
+		r, err := NewRedis(rdb).Take(ctx, limit, key)
+		if err != nil || !r.Taken || r.Remaining() != 1 {
+			t.Errorf("%s: %+v, %v; want a full bucket", key, r, err)
+		}
+	}
+	if err := rdb.Set(ctx, "text", "x", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := NewRedis(rdb).Give(ctx, Result{Limit: limit, Taken: true}, "text"); err != nil {
+		t.Errorf("give: %v", err)
 	}
 }
 

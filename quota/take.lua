@@ -2,8 +2,9 @@
 --
 -- KEYS[n]  a bucket. Its value is the time at which it is full again, in
 --          microseconds since the epoch by this server's clock; a bucket without
---          a key is full. The key expires once the bucket is full (a millisecond
---          later, since expiry counts in whole ones).
+--          a key, or with a value that is no number, is full. The key expires once
+--          the bucket is full (a millisecond later, since expiry counts in whole
+--          ones).
 -- ARGV[1]  interval: microseconds in which one token is refilled
 -- ARGV[2]  span: microseconds from empty to full (capacity * interval)
 -- returns  {1, debt} taken, {0, debt} not: debt is the time in microseconds until
@@ -22,7 +23,7 @@ end
 
 local debts, most = {}, 0
 for i, full in ipairs(redis.call('MGET', unpack(KEYS))) do
-  local debt = full and math.max(0, tonumber(full) - now) or 0
+  local debt = math.max(0, (tonumber(full) or now) - now)
   if debt > span then
     debt = span
     store(KEYS[i], debt)

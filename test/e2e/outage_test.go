@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -92,9 +93,7 @@ func roomy(more map[string]string) map[string]string {
 		"RATE_LIMIT_ASSISTANT_BURST": "1000000", "RATE_LIMIT_ASSISTANT_PER_MINUTE": "10000", "RATE_LIMIT_RUN_BURST": "2",
 		"QUEUE_SAMPLE_INTERVAL": "100ms", "QUEUE_STALE_AFTER": "600ms", "PROMETHEUS_QUEUE_POLL_INTERVAL": "100ms",
 	}
-	for name, value := range more {
-		settings[name] = value
-	}
+	maps.Copy(settings, more)
 	return settings
 }
 

@@ -59,8 +59,8 @@ func (c Config) Validate() []error {
 	if strings.ContainsFunc(c.ClientIPHeader, notToken) {
 		errs = append(errs, fmt.Errorf("CLIENT_IP_HEADER: %q is not the name of a header", c.ClientIPHeader))
 	}
-	if c.RedisTimeout <= 0 || c.RedisTimeout > time.Minute {
-		errs = append(errs, fmt.Errorf("REDIS_TIMEOUT: %v is not above 0 and at most 1m", c.RedisTimeout))
+	if c.RedisTimeout < time.Millisecond || c.RedisTimeout > time.Minute {
+		errs = append(errs, fmt.Errorf("REDIS_TIMEOUT: %v is not between 1ms and 1m", c.RedisTimeout))
 	}
 	return errs
 }

@@ -76,7 +76,7 @@ func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.C
 	ctx, cancel := context.WithTimeout(ctx, s.budget(ctx))
 	defer cancel()
 
-	d := s.decideSafely(ctx, envoy.Parse(req))
+	d := s.decideSafely(ctx, req)
 
 	s.metrics.duration.Observe(time.Since(start).Seconds())
 	s.metrics.decisions.WithLabelValues(string(d.Policy), verdict(d.Denied), string(d.Reason)).Inc()
@@ -101,18 +101,17 @@ func (s *Server) budget(ctx context.Context) time.Duration {
 }
 
 // decideSafely decides and turns a panic into a verdict by the failure modes.
-func (s *Server) decideSafely(ctx context.Context, r envoy.Request) (d Decision) {
+func (s *Server) decideSafely(ctx context.Context, req *authv3.CheckRequest) (d Decision) {
+	d.Policy = PolicyRun // as long as nothing is known
 	defer func() {
 		if p := recover(); p != nil {
 			s.complain(ctx, "panic while deciding", "panic", p, "stack", string(debug.Stack()))
-			d = Decision{Policy: PolicyRun, Reason: ReasonOK}
-			if p := classify(r.Policy, r.Path); p == PolicyAssistant {
-				d.Policy = p
-			}
+			d = Decision{Policy: d.Policy, Reason: ReasonOK}
 			d.apply(finding{reason: ReasonInternal, wait: failureRetry, fails: s.failsClosed()}, false)
 		}
 	}()
-	return s.decide(ctx, r)
+	s.decide(ctx, envoy.Parse(req), &d)
+	return d
 }
 
 // failsClosed says whether a request is denied that nothing could be found out
@@ -127,34 +126,33 @@ func (s *Server) failsClosed() bool {
 
 // decide goes through the checks in their fixed order: what costs nothing first,
 // and no token is spent on a request that the queue turns away.
-func (s *Server) decide(ctx context.Context, r envoy.Request) Decision {
-	d := Decision{Policy: classify(r.Policy, r.Path), Reason: ReasonOK}
+func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision) {
+	d.Policy, d.Reason = classify(r.Policy, r.Path), ReasonOK
 	switch {
 	case d.Policy == PolicyNone:
 		d.Reason = ReasonNotGuarded
-		return d
+		return
 	case d.Policy == PolicyUnknown:
 		s.complain(ctx, "the policy named by Envoy's route is unknown; all its requests are denied", "policy", r.Policy)
 		d.apply(finding{reason: ReasonUnknownPolicy, wait: failureRetry, fails: true}, false)
-		return d
+		return
 	case isPreflight(r):
 		d.Reason = ReasonPreflight
-		return d
+		return
 	}
 
 	if s.queue != nil && d.apply(queueFinding(s.queue.Verdict(), s.cfg.QueueFailureMode), s.cfg.QueueShadow) {
-		return d
+		return
 	}
-	keys, taken := s.take(ctx, r, &d)
+	keys, taken := s.take(ctx, r, d)
 	if d.Denied {
-		return d
+		return
 	}
 	// Only a run is sure to become a job; an assistant request may.
 	if s.queue != nil && d.Policy == PolicyRun &&
 		d.apply(queueFinding(s.queue.Admit(ctx), s.cfg.QueueFailureMode), s.cfg.QueueShadow) && taken {
-		s.giveBack(ctx, &d, keys)
+		s.giveBack(ctx, d, keys)
 	}
-	return d
 }
 
 // take asks the limiter for the caller's tokens and enters the outcome into d.

@@ -27,6 +27,8 @@ const (
 	// it to whole microseconds costs less than a thousandth of the rate.
 	maxPerMinute  = 30_000
 	maxMultiplier = 1_000
+	// minShare keeps the intervals of the smallest share within what can be counted.
+	minShare = 1e-6
 )
 
 // Validate returns every mistake, each beginning with its variable's name.
@@ -42,13 +44,13 @@ func (c Config) Validate() []error {
 	within("RATE_LIMIT_ASSISTANT_BURST", c.AssistantBurst, 0, maxBurst)
 	within("RATE_LIMIT_ASSISTANT_PER_MINUTE", c.AssistantPerMinute, 1, maxPerMinute)
 	switch m := c.PremiumMultiplier; {
-	case math.IsNaN(m) || m < 0 || m > maxMultiplier:
-		errs = append(errs, fmt.Errorf("RATE_LIMIT_PREMIUM_MULTIPLIER: %v is not between 0 and %d", m, maxMultiplier))
+	case math.IsNaN(m) || math.IsInf(m, 0) || m > maxMultiplier:
+		errs = append(errs, fmt.Errorf("RATE_LIMIT_PREMIUM_MULTIPLIER: %v is not a number of at most %d", m, maxMultiplier))
 	case m*float64(max(c.RunPerMinute, c.AssistantPerMinute)) > maxPerMinute:
 		errs = append(errs, fmt.Errorf("RATE_LIMIT_PREMIUM_MULTIPLIER: %v times the larger of the rates is above %d per minute", m, maxPerMinute))
 	}
-	if s := c.FallbackShare; !(s > 0 && s <= 1) {
-		errs = append(errs, fmt.Errorf("RATE_LIMIT_FALLBACK_SHARE: %v is not above 0 and at most 1", s))
+	if s := c.FallbackShare; math.IsNaN(s) || s < minShare || s > 1 {
+		errs = append(errs, fmt.Errorf("RATE_LIMIT_FALLBACK_SHARE: %v is not above 0 (%v at least) and at most 1", s, minShare))
 	}
 	return errs
 }

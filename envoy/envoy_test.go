@@ -1,0 +1,83 @@
+package envoy
+
+import (
+	"net/netip"
+	"testing"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc/codes"
+)
+
+func request(http *authv3.AttributeContext_HttpRequest) Request {
+	return Parse(&authv3.CheckRequest{Attributes: &authv3.AttributeContext{Request: &authv3.AttributeContext_Request{Http: http}}})
+}
+
+func TestHeader(t *testing.T) {
+	plain := request(&authv3.AttributeContext_HttpRequest{Headers: map[string]string{"a": "1,2", "empty": ""}})
+	raw := request(&authv3.AttributeContext_HttpRequest{HeaderMap: &corev3.HeaderMap{Headers: []*corev3.HeaderValue{
+		{Key: "A", RawValue: []byte("1")}, {Key: "b", Value: "x"}, nil, {Key: "a", RawValue: []byte("\xff")}, {Key: "empty"},
+	}}})
+	for name, tt := range map[string]struct {
+		r      Request
+		header string
+		value  string
+		lines  int
+	}{
+		"plain, joined by Envoy": {plain, "a", "1,2", 1},
+		"plain, empty":           {plain, "empty", "", 1},
+		"plain, absent":          {plain, "b", "", 0},
+		"raw, two lines":         {raw, "a", "1,\xff", 2},
+		"raw, in value":          {raw, "b", "x", 1},
+		"raw, empty":             {raw, "empty", "", 1},
+		"raw, absent":            {raw, "c", "", 0},
+		"nothing known":          {Parse(nil), "a", "", 0},
+	} {
+		if value, lines := tt.r.Header(tt.header); value != tt.value || lines != tt.lines {
+			t.Errorf("%s: got %q in %d lines, want %q in %d", name, value, lines, tt.value, tt.lines)
+		}
+	}
+}
+
+func TestPeer(t *testing.T) {
+	address := func(s string) *corev3.Address {
+		return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{Address: s}}}
+	}
+	for name, tt := range map[string]struct {
+		address *corev3.Address
+		want    Peer
+	}{
+		"none":         {nil, Peer{}},
+		"empty":        {&corev3.Address{}, Peer{}},
+		"IPv4":         {address("203.0.113.9"), Peer{Addr: netip.MustParseAddr("203.0.113.9")}},
+		"IPv4 in IPv6": {address("::ffff:203.0.113.9"), Peer{Addr: netip.MustParseAddr("203.0.113.9")}},
+		"zone":         {address("fe80::1%eth0"), Peer{Addr: netip.MustParseAddr("fe80::1")}},
+		"a name":       {address("localhost"), Peer{}},
+		"unix":         {&corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: "/x"}}}, Peer{Unix: true}},
+	} {
+		req := &authv3.CheckRequest{Attributes: &authv3.AttributeContext{Source: &authv3.AttributeContext_Peer{Address: tt.address}}}
+		if got := Parse(req).Peer; got != tt.want {
+			t.Errorf("%s: got %+v, want %+v", name, got, tt.want)
+		}
+	}
+}
+
+// TestResponse checks what Envoy would take wrongly: a status that is missing or
+// 0 allows whatever else is said.
+func TestResponse(t *testing.T) {
+	allowed := Reply{Headers: []Header{{"ratelimit", "x"}}}.Response()
+	if allowed.GetStatus() == nil || allowed.GetStatus().GetCode() != int32(codes.OK) || len(allowed.GetOkResponse().GetResponseHeadersToAdd()) != 1 {
+		t.Errorf("allowed: %v", allowed)
+	}
+	denied := Reply{Status: 503, Body: "{}", Headers: []Header{{"retry-after", "1"}}}.Response()
+	if denied.GetStatus().GetCode() != int32(codes.PermissionDenied) || denied.GetDeniedResponse().GetStatus().GetCode() != 503 || denied.GetDeniedResponse().GetBody() != "{}" {
+		t.Errorf("denied: %v", denied)
+	}
+	for _, resp := range []*authv3.CheckResponse{allowed, denied} {
+		for _, o := range append(resp.GetOkResponse().GetResponseHeadersToAdd(), resp.GetDeniedResponse().GetHeaders()...) {
+			if o.GetAppendAction() != corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD || len(o.GetHeader().GetRawValue()) > 0 {
+				t.Errorf("header %v: Envoy must overwrite, and reads value only", o)
+			}
+		}
+	}
+}

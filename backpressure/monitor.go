@@ -21,7 +21,7 @@ import (
 // itself: a repeated admission would be counted twice.
 type Redis interface {
 	redis.Scripter
-	TxPipelined(ctx context.Context, fn func(redis.Pipeliner) error) ([]redis.Cmder, error)
+	Pipelined(ctx context.Context, fn func(redis.Pipeliner) error) ([]redis.Cmder, error)
 }
 
 var _ Redis = redis.UniversalClient(nil)

@@ -27,15 +27,15 @@ type reading struct {
 }
 
 // readQueue looks at the queue in one round trip whose cost doesn't depend on
-// the queue's length. MULTI makes it one moment: a worker that takes the last
-// job between two of the reads would look like a job without a payload.
+// the queue's length. It is no transaction: in one, a Redis that is out of memory
+// refuses the script, though it only reads.
 func readQueue(ctx context.Context, rdb Redis, queue string) (reading, error) {
 	var (
 		now                      *redis.TimeCmd
 		pending, active, workers *redis.IntCmd
 		heads                    *redis.Cmd
 	)
-	_, err := rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
+	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		now = p.Time(ctx)
 		pending = p.LLen(ctx, queuedKey(queue))
 		active = p.LLen(ctx, activeKey(queue))
@@ -51,6 +51,10 @@ func readQueue(ctx context.Context, rdb Redis, queue string) (reading, error) {
 	}
 	r := reading{pending: pending.Val(), running: active.Val(), workers: workers.Val()}
 	payloads, _ := heads.Val().([]any)
+	if len(payloads) == 0 {
+		// The list has no heads: a worker took the last job since it was counted.
+		r.pending = 0
+	}
 	r.age, r.ageKnown = oldestAge(r.pending, payloads, now.Val().UnixMilli())
 	return r, nil
 }

@@ -150,14 +150,51 @@ func TestReadQueueCost(t *testing.T) {
 		if p, s := trips.pipelines.Load(), trips.single.Load(); p != 1 || s != 0 {
 			t.Errorf("%s queue: %d pipelines and %d single commands, want 1 and 0", queue, p, s)
 		}
-		if trips.transactions.Load() != 1 {
-			t.Errorf("%s queue: not read in one transaction", queue)
-		}
 		payloads[queue] = int(trips.payloads.Load())
 	}
 	if payloads["short"] != headLimit || payloads["long"] != headLimit {
 		t.Errorf("payloads fetched %v, want %d each", payloads, headLimit)
 	}
+}
+
+// TestReadQueueOutOfMemory reads where nothing can be written.
+func TestReadQueueOutOfMemory(t *testing.T) {
+	rdb := redistest.Start(t, "--maxmemory-policy", "noeviction").Client(t)
+	fill(t, rdb, "q", 3)
+	if err := rdb.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := rdb.Set(t.Context(), "x", "y", 0).Err(); err == nil {
+		t.Fatal("Redis still takes writes: the test tests nothing")
+	}
+	if r, err := readQueue(t.Context(), rdb, "q"); err != nil || r.pending != 3 || !r.ageKnown {
+		t.Errorf("got %+v, %v; want 3 jobs of a known age", r, err)
+	}
+}
+
+// TestReadQueueEmptied has a worker take the last job between the reads of one
+// sample: nothing waits then, which is not an unknown age.
+func TestReadQueueEmptied(t *testing.T) {
+	rdb := redistest.Start(t).Client(t)
+	fill(t, rdb, "q", 1)
+	r, err := readQueue(t.Context(), taker{rdb}, "q")
+	if err != nil || r.pending != 0 || !r.ageKnown || r.age != 0 {
+		t.Errorf("got %+v, %v; want an empty queue", r, err)
+	}
+}
+
+// taker takes the job after the lengths were read.
+type taker struct{ *redis.Client }
+
+func (c taker) Pipelined(ctx context.Context, fn func(redis.Pipeliner) error) ([]redis.Cmder, error) {
+	return c.Client.Pipelined(ctx, func(p redis.Pipeliner) error { return fn(takingPipe{p}) })
+}
+
+type takingPipe struct{ redis.Pipeliner }
+
+func (p takingPipe) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
+	p.LPop(ctx, keys[0])
+	return p.Pipeliner.Eval(ctx, script, keys, args...)
 }
 
 // TestReadQueueWithFewRights reads as a Redis user that may touch SAQ's keys only
@@ -203,7 +240,7 @@ func redisMillis(t *testing.T, rdb *redis.Client) int64 {
 }
 
 // roundTrips counts what a client sends.
-type roundTrips struct{ pipelines, transactions, single, payloads atomic.Int64 }
+type roundTrips struct{ pipelines, single, payloads atomic.Int64 }
 
 func (*roundTrips) DialHook(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
@@ -219,9 +256,6 @@ func (r *roundTrips) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func (r *roundTrips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		r.pipelines.Add(1)
-		if cmds[0].Name() == "multi" {
-			r.transactions.Add(1)
-		}
 		err := next(ctx, cmds)
 		for _, cmd := range cmds {
 			if heads, ok := cmd.(*redis.Cmd); ok && cmd.Name() == "eval" {

@@ -98,8 +98,8 @@ func TestCheckOrder(t *testing.T) {
 		body    string
 		buckets bool
 	}
+	// An interval of 10 s, 1.5 s of it gone, rounded up.
 	limited := want{status: 429, reason: ReasonRateLimited, calls: "state, " + take, retry: "9", body: `{"detail":"Too Many Requests"}`, buckets: true}
-	limited.retry = "9" // 10 s interval, 1.5 s of it gone
 	tests := map[string]struct {
 		change func(*Config)
 		path   string

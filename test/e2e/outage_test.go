@@ -112,7 +112,7 @@ func TestRedisKilledUnderTraffic(t *testing.T) {
 		"queue deny": {map[string]string{"QUEUE_FAILURE_MODE": "deny"}, noQueue, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := e2e.Start(t, e2e.Options{Settings: roomy(tt.settings)})
+			s := e2e.Start(t, e2e.Options{Config: patientConfig(t), Settings: roomy(tt.settings)})
 			gate := s.Gates[0]
 			tr := startTraffic(t, s)
 			more := func(what, answer string) {
@@ -164,9 +164,11 @@ func TestRedisKilledUnderTraffic(t *testing.T) {
 					t.Errorf("%d times: %s", n, answer)
 				}
 			}
-			for _, line := range []string{"limiter store lost", "limiter store is back", "queue sampling fails", "queue sampling works again"} {
-				if n := strings.Count(gate.Log(), line); n != 1 {
-					t.Errorf("%q is logged %d times, want once", line, n)
+			// Once a change, not once a request; a machine that stalls may add a change of its own.
+			for lost, back := range map[string]string{"limiter store lost": "limiter store is back", "queue sampling fails": "queue sampling works again"} {
+				n, m := strings.Count(gate.Log(), lost), strings.Count(gate.Log(), back)
+				if n == 0 || n != m || n > 5 {
+					t.Errorf("%q is logged %d times, %q %d times; want a line for each change", lost, n, back, m)
 				}
 			}
 		})
@@ -189,7 +191,7 @@ func wantLocalLimit(t *testing.T, s *e2e.Stack) {
 // TestRedisFrozen stops Redis without closing its connections: requests wait for it, and soon no more.
 func TestRedisFrozen(t *testing.T) {
 	t.Parallel()
-	s := e2e.Start(t, e2e.Options{Settings: roomy(nil)})
+	s := e2e.Start(t, e2e.Options{Config: patientConfig(t), Settings: roomy(nil)})
 	tr := startTraffic(t, s)
 	gate := s.Gates[0]
 	pid := s.Redis.PID()

@@ -85,7 +85,7 @@ func wantExit(t *testing.T, p *e2e.Process, code int) {
 
 func TestStartWithoutRedis(t *testing.T) {
 	t.Parallel()
-	g := e2e.LaunchGate(t, map[string]string{"QUEUE_URL": "unix:///nowhere/redis.sock", "STARTUP_TIMEOUT": "4s"})
+	g := e2e.LaunchGate(t, map[string]string{"QUEUE_URL": "unix:///nowhere/redis.sock", "STARTUP_TIMEOUT": "8s"})
 	if r := g.Get(t, "/healthz"); r.Status != http.StatusOK {
 		t.Errorf("/healthz: got %d, want 200 from the beginning", r.Status)
 	}
@@ -142,7 +142,7 @@ func TestWrongRedisPassword(t *testing.T) {
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	socket := filepath.Join(socketDir(t), "gate.sock")
-	g := e2e.StartGate(t, map[string]string{"GRPC_ADDR": "unix://" + socket, "SHUTDOWN_DRAIN": "2s"})
+	g := e2e.StartGate(t, map[string]string{"GRPC_ADDR": "unix://" + socket, "SHUTDOWN_DRAIN": "5s"})
 	conn := dial(t, g.GRPC)
 	wantHealth(t, conn, healthpb.HealthCheckResponse_SERVING)
 	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o660 {

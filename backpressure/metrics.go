@@ -18,7 +18,7 @@ type metrics struct {
 }
 
 // newMetrics registers the series; sampleAge is asked at each scrape.
-func newMetrics(reg prometheus.Registerer, sampleAge func() float64) *metrics {
+func newMetrics(cfg Config, reg prometheus.Registerer, sampleAge func() float64) *metrics {
 	auto := promauto.With(reg)
 	gauge := func(name, help string) prometheus.Gauge {
 		return auto.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
@@ -35,6 +35,9 @@ func newMetrics(reg prometheus.Registerer, sampleAge func() float64) *metrics {
 		Name: "refrakt_gate_queue_sample_age_seconds",
 		Help: "Age of the newest sample of the queue; NaN before the first.",
 	}, sampleAge)
+	// Alerts compare with these, so that they can't drift from the settings.
+	gauge("refrakt_gate_queue_limit_pending_jobs", "Jobs waiting at which the queue is full; 0 while this is not checked.").Set(float64(cfg.MaxPending))
+	gauge("refrakt_gate_queue_limit_age_seconds", "Age of the oldest waiting job at which the queue is slow; 0 while this is not checked.").Set(cfg.MaxAge.Seconds())
 
 	byState := auto.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "refrakt_gate_queue_state",

@@ -18,6 +18,8 @@ func TestMetricsBeforeTheFirstSample(t *testing.T) {
 refrakt_gate_queue_drain_jobs_per_second NaN
 refrakt_gate_queue_errors_total{op="admit"} 0
 refrakt_gate_queue_errors_total{op="sample"} 0
+refrakt_gate_queue_limit_age_seconds 600
+refrakt_gate_queue_limit_pending_jobs 40
 refrakt_gate_queue_live_workers NaN
 refrakt_gate_queue_sample_age_seconds NaN
 refrakt_gate_queue_state{state="full"} 0
@@ -40,6 +42,8 @@ func TestMetricsOfASample(t *testing.T) {
 refrakt_gate_queue_drain_jobs_per_second 0.5
 refrakt_gate_queue_errors_total{op="admit"} 0
 refrakt_gate_queue_errors_total{op="sample"} 0
+refrakt_gate_queue_limit_age_seconds 600
+refrakt_gate_queue_limit_pending_jobs 40
 refrakt_gate_queue_live_workers 3
 refrakt_gate_queue_state{state="full"} 0
 refrakt_gate_queue_state{state="ok"} 0
@@ -57,6 +61,8 @@ func TestMetricsOfAnUnknownAge(t *testing.T) {
 refrakt_gate_queue_drain_jobs_per_second 0
 refrakt_gate_queue_errors_total{op="admit"} 0
 refrakt_gate_queue_errors_total{op="sample"} 0
+refrakt_gate_queue_limit_age_seconds 600
+refrakt_gate_queue_limit_pending_jobs 40
 refrakt_gate_queue_live_workers 0
 refrakt_gate_queue_state{state="full"} 0
 refrakt_gate_queue_state{state="ok"} 0

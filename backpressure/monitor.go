@@ -68,7 +68,7 @@ func NewMonitor(cfg Config, rdb Redis, reg prometheus.Registerer, log *slog.Logg
 		admitting: health{log: log, what: "queue admission", quiet: admitQuiet},
 	}
 	m.read = func(ctx context.Context) (reading, error) { return readQueue(ctx, rdb, cfg.QueueName) }
-	m.metrics = newMetrics(reg, m.sampleAge)
+	m.metrics = newMetrics(cfg, reg, m.sampleAge)
 	m.publish()
 	return m
 }

@@ -13,16 +13,21 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/authz"
 )
 
-// table reads the rows of the README's table whose first column is head.
-func table(t *testing.T, head string) map[string]string {
+const (
+	readme     = "../../README.md"
+	metricsDoc = "../../docs/metrics.md"
+)
+
+// table reads the first two columns of the file's table whose first column is head.
+func table(t *testing.T, file, head string) map[string]string {
 	t.Helper()
-	text, err := os.ReadFile("../../README.md")
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, rest, found := strings.Cut(string(text), "\n| "+head+" | ")
 	if !found {
-		t.Fatalf("README has no table %q", head)
+		t.Fatalf("%s has no table %q", file, head)
 	}
 	rest, _, _ = strings.Cut(rest, "\n\n")
 	rows := make(map[string]string)
@@ -34,7 +39,7 @@ func table(t *testing.T, head string) map[string]string {
 
 // TestReadmeSettings holds the settings table to the code, both ways.
 func TestReadmeSettings(t *testing.T) {
-	rows := table(t, "variable")
+	rows := table(t, readme, "variable")
 	params, err := env.GetFieldParams(new(Config))
 	if err != nil {
 		t.Fatal(err)
@@ -53,13 +58,22 @@ func TestReadmeSettings(t *testing.T) {
 	}
 }
 
-// TestReadmeMetrics holds the metrics table to the registry, both ways.
-func TestReadmeMetrics(t *testing.T) {
+// unregistered are series that are listed and come with the job metrics. To be removed with them.
+var unregistered = []string{
+	"refrakt_job_enqueued_total", "refrakt_job_status_transitions_total", "refrakt_job_queue_wait_seconds",
+	"refrakt_job_run_duration_seconds", "refrakt_gate_job_counter_leader",
+}
+
+// TestMetricsDoc holds the table of docs/metrics.md to the registry, both ways.
+func TestMetricsDoc(t *testing.T) {
 	rows := make(map[string]string) // name → type
 	labels := make(map[string]string)
-	for row, kind := range table(t, "metric") {
+	for row, kind := range table(t, metricsDoc, "metric") {
 		name, l, _ := strings.Cut(strings.TrimSuffix(row, "}"), "{")
 		rows[name], labels[name] = kind, l
+	}
+	for _, name := range unregistered {
+		delete(rows, name)
 	}
 	cfg, errs := loadConfig(map[string]string{"QUEUE_URL": "redis://127.0.0.1:1"})
 	if len(errs) > 0 {
@@ -81,23 +95,23 @@ func TestReadmeMetrics(t *testing.T) {
 		}
 		kind := strings.ToLower(dto.MetricType_name[int32(f.GetType())])
 		if rows[f.GetName()] != kind {
-			t.Errorf("%s: README says %q, the registry %q", f.GetName(), rows[f.GetName()], kind)
+			t.Errorf("%s: listed as %q, registered as %q", f.GetName(), rows[f.GetName()], kind)
 		}
 		for _, l := range f.GetMetric()[0].GetLabel() {
 			if !strings.Contains(","+labels[f.GetName()]+",", ","+l.GetName()+",") {
-				t.Errorf("%s: README does not name the label %s", f.GetName(), l.GetName())
+				t.Errorf("%s: the label %s is not listed", f.GetName(), l.GetName())
 			}
 		}
 		delete(rows, f.GetName())
 	}
 	for name := range rows {
-		t.Errorf("%s: in the README, but not registered", name)
+		t.Errorf("%s: listed, but not registered", name)
 	}
 }
 
-// TestReadmeReasons checks that each reason is named.
-func TestReadmeReasons(t *testing.T) {
-	text, err := os.ReadFile("../../README.md")
+// TestMetricsDocReasons checks that each reason is named.
+func TestMetricsDocReasons(t *testing.T) {
+	text, err := os.ReadFile(metricsDoc)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +122,7 @@ func TestReadmeReasons(t *testing.T) {
 		authz.ReasonQueueUnknown, authz.ReasonLimiterUnavailable, authz.ReasonUnknownPolicy, authz.ReasonInternal,
 	} {
 		if !strings.Contains(list, "`"+string(r)+"`") {
-			t.Errorf("the README does not list reason %s", r)
+			t.Errorf("reason %s is not listed", r)
 		}
 	}
 }

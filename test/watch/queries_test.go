@@ -13,7 +13,7 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
 
-// pending are the series that come with the job metrics. To be removed with them, and a job that fails added below.
+// pending are the series that come with the job metrics. To be removed with them.
 var pending = regexp.MustCompile(`refrakt_job_|refrakt_gate_job_counter_leader`)
 
 // zero are the queries of series that the traffic below leaves at 0; they must be there all the same.

@@ -2,6 +2,7 @@ package backpressure
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -29,6 +30,8 @@ type Config struct {
 	RetryMax time.Duration `env:"QUEUE_RETRY_MAX" envDefault:"600s"`
 	// PollInterval is how often the gauges are set from the newest sample.
 	PollInterval time.Duration `env:"PROMETHEUS_QUEUE_POLL_INTERVAL" envDefault:"5s"`
+	// JobSources are the values of a job's kwargs.source that are counted by name.
+	JobSources Sources `env:"JOB_SOURCES" envDefault:"api,assistant"`
 }
 
 // The bounds are far from any sensible value; they catch a wrong unit.
@@ -75,7 +78,46 @@ func (c Config) Validate() []error {
 		fail("QUEUE_RETRY_MAX", "must not be shorter than QUEUE_RETRY_DELAY (%s), is %s", c.RetryDelay, c.RetryMax)
 	}
 	within("PROMETHEUS_QUEUE_POLL_INTERVAL", c.PollInterval, 10*time.Millisecond, time.Hour)
+	if err := c.JobSources.validate(); err != nil {
+		fail("JOB_SOURCES", "%w", err)
+	}
 	return errs
 }
 
 func unfit(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }
+
+// Sources are the values of a job's `source` that are counted by name. They are
+// comma-separated in the environment.
+type Sources []string
+
+// UnmarshalText reads a comma-separated list.
+func (s *Sources) UnmarshalText(text []byte) error {
+	*s = nil
+	for name := range strings.SplitSeq(string(text), ",") {
+		if name = strings.TrimSpace(name); name != "" && !slices.Contains(*s, name) {
+			*s = append(*s, name)
+		}
+	}
+	return nil
+}
+
+// String is the list as it may stand in the environment.
+func (s Sources) String() string { return strings.Join(s, ",") }
+
+// maxSources keeps the number of series small.
+const maxSources = 50
+
+func (s Sources) validate() error {
+	if len(s) > maxSources {
+		return fmt.Errorf("at most %d sources, has %d", maxSources, len(s))
+	}
+	for _, name := range s {
+		switch {
+		case name == sourceOther || name == sourceUnknown:
+			return fmt.Errorf("%q is what sources without a name of their own are counted as", name)
+		case len(name) > maxNameBytes || !utf8.ValidString(name) || strings.ContainsFunc(name, unfit):
+			return fmt.Errorf("%q is too long or holds spaces or control characters", name)
+		}
+	}
+	return nil
+}

@@ -17,11 +17,12 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Redis is what the monitor needs of a client. The client must not retry by
+// Redis is what the package needs of a client. The client must not retry by
 // itself: a repeated admission would be counted twice.
 type Redis interface {
 	redis.Scripter
 	Pipelined(ctx context.Context, fn func(redis.Pipeliner) error) ([]redis.Cmder, error)
+	PSubscribe(ctx context.Context, patterns ...string) *redis.PubSub
 }
 
 var _ Redis = redis.UniversalClient(nil)

@@ -78,6 +78,7 @@ type gate struct {
 
 	queueRedis, limiterRedis *redis.Client         // nil: not used
 	monitor                  *backpressure.Monitor // nil: no queue
+	jobs                     *backpressure.Jobs    // nil: no queue
 	failover                 *quota.Failover       // nil: buckets in memory
 }
 
@@ -96,6 +97,7 @@ func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, err
 			return nil, err
 		}
 		g.monitor = backpressure.NewMonitor(cfg.Queue, g.queueRedis, reg, log)
+		g.jobs = backpressure.NewJobs(cfg.Queue, g.queueRedis, reg, log)
 	}
 	limiter, err := g.newLimiter(reg)
 	if err != nil {
@@ -196,12 +198,21 @@ func (g *gate) serveEnvoy(ctx context.Context) error {
 	if g.failover != nil {
 		run.Go(func() error { return g.failover.Run(failed) })
 	}
+	// Counting ends when the drain begins: another replica goes on at once, and
+	// what was counted here can still be scraped. Where nobody scrapes, nothing
+	// is counted, for it would be lost to the fleet.
+	counting, stopCounting := context.WithCancel(failed)
+	defer stopCounting()
+	if g.jobs != nil && g.cfg.Telemetry.MetricsEnabled {
+		run.Go(func() error { return g.jobs.Run(counting) })
+	}
 	g.setServing(healthpb.HealthCheckResponse_SERVING)
 	g.ready.Clear(starting)
 	g.log.Info("serving", "grpc", address(l), "version", version)
 
 	select {
 	case <-ctx.Done():
+		stopCounting()
 		g.drain(ctx)
 	case <-failed.Done():
 		g.server.Stop()

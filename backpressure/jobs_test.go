@@ -1,0 +1,433 @@
+package backpressure
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/metrictest"
+	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
+)
+
+const jobsQueue = "training"
+
+// account is what SAQ did.
+type account struct {
+	Enqueued    map[string]float64 `json:"enqueued"`
+	Transitions map[string]float64 `json:"transitions"` // "from>to"
+	Waits       float64            `json:"waits"`
+	WaitSeconds float64            `json:"wait_seconds"`
+	Runs        float64            `json:"runs"`
+	RunSeconds  float64            `json:"run_seconds"`
+}
+
+// runWorkload lets real SAQ enqueue, run, retry, abort and sweep jobs.
+func runWorkload(t *testing.T, server *redistest.Server, jobs int, kinds ...string) account {
+	t.Helper()
+	args := []string{"testdata/saq_workload.py", server.URL(), jobsQueue, fmt.Sprint(jobs), "0"}
+	if len(kinds) > 0 {
+		args = append(args, strings.Join(kinds, ","))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, python(t), args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("run SAQ: %v\n%s", err, &stderr)
+	}
+	var a account
+	if err := json.Unmarshal(bytes.TrimPrefix(out, []byte("ready\n")), &a); err != nil {
+		t.Fatalf("read what SAQ did: %v in %s", err, out)
+	}
+	return a
+}
+
+// counter is a running Jobs and what it counted.
+type counter struct {
+	*Jobs
+
+	reg  *prometheus.Registry
+	stop func() // returns when Run has
+}
+
+func startJobs(t *testing.T, rdb Redis) *counter {
+	t.Helper()
+	cfg := validConfig()
+	cfg.QueueName, cfg.JobSources = jobsQueue, Sources{"api", "assistant"}
+	c := &counter{reg: prometheus.NewRegistry()}
+	c.Jobs = NewJobs(cfg, rdb, c.reg, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	c.stop = func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run returned %v, want nil", err)
+		}
+		done <- nil
+	}
+	t.Cleanup(c.stop)
+	return c
+}
+
+func (c *counter) value(t *testing.T, name string, labels ...string) float64 {
+	t.Helper()
+	return metrictest.Value(t, c.reg, name, labels...)
+}
+
+// counted is what the counter says, in SAQ's terms.
+func (c *counter) counted(t *testing.T) account {
+	t.Helper()
+	a := account{Enqueued: map[string]float64{}, Transitions: map[string]float64{}}
+	families, err := c.reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			label := map[string]string{}
+			for _, l := range m.GetLabel() {
+				label[l.GetName()] = l.GetValue()
+			}
+			switch f.GetName() {
+			case "refrakt_job_enqueued_total":
+				a.Enqueued[label["source"]] = m.GetCounter().GetValue()
+			case "refrakt_job_status_transitions_total":
+				if v := m.GetCounter().GetValue(); v > 0 {
+					a.Transitions[label["from_status"]+">"+label["to_status"]] = v
+				}
+			case "refrakt_job_queue_wait_seconds":
+				a.Waits, a.WaitSeconds = float64(m.GetHistogram().GetSampleCount()), m.GetHistogram().GetSampleSum()
+			case "refrakt_job_run_duration_seconds":
+				a.Runs, a.RunSeconds = float64(m.GetHistogram().GetSampleCount()), m.GetHistogram().GetSampleSum()
+			}
+		}
+	}
+	return a
+}
+
+// wantCounted waits until exactly what SAQ did is counted. Sources are as the
+// gate calls them.
+func wantCounted(t *testing.T, c *counter, want account) {
+	t.Helper()
+	named := map[string]float64{"api": 0, "assistant": 0, "other": 0, "unknown": 0}
+	for source, n := range want.Enqueued {
+		if _, known := named[source]; !known {
+			source = "other"
+		}
+		named[source] += n
+	}
+	text := func(a account, enqueued map[string]float64) string {
+		return fmt.Sprint("enqueued ", enqueued, " transitions ", a.Transitions, " waits ", a.Waits, " runs ", a.Runs)
+	}
+	var got account
+	defer func() {
+		if t.Failed() {
+			t.Errorf("counted %s\nwant    %s", text(got, got.Enqueued), text(want, named))
+		}
+	}()
+	eventually(t, "all counted", func() bool {
+		got = c.counted(t)
+		return text(got, got.Enqueued) == text(want, named)
+	})
+	// A wait whose beginning or end was heard is off by as long as a word takes.
+	if diff := math.Abs(got.WaitSeconds - want.WaitSeconds); diff > 0.05*want.Waits {
+		t.Errorf("waits sum to %.3f s, want %.3f", got.WaitSeconds, want.WaitSeconds)
+	}
+	if diff := math.Abs(got.RunSeconds - want.RunSeconds); diff > 0.05*want.Runs {
+		t.Errorf("runs sum to %.3f s, want %.3f", got.RunSeconds, want.RunSeconds)
+	}
+}
+
+func TestJobsCountWhatSAQDid(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	c := startJobs(t, server.Client(t))
+	eventually(t, "leading", func() bool { return c.value(t, "refrakt_gate_job_counter_leader") == 1 })
+	want := runWorkload(t, server, 160)
+	wantCounted(t, c, want)
+
+	// Going through all again, with nothing heard, finds nothing new.
+	c.heard.miss()
+	ctx := t.Context()
+	c.stop()
+	c.token = ""
+	for range 20 {
+		if err := c.step(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantCounted(t, c, want)
+	if got := c.value(t, "refrakt_gate_job_counter_errors_total"); got != 0 {
+		t.Errorf("%v errors, want none", got)
+	}
+}
+
+// TestJobsCatchUp: what happened while no replica was there is counted from the
+// payloads, each attempt included.
+func TestJobsCatchUp(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	first := startJobs(t, rdb)
+	eventually(t, "begun", func() bool { return first.value(t, "refrakt_gate_job_counter_leader") == 1 })
+	first.stop()
+
+	// Less the kinds that leave no trace: payloads that are not kept, and an abort before a retry.
+	want := runWorkload(t, server, 80,
+		"short", "failing", "retried", "delayed", "scheduled", "progressing", "waiting abort", "scheduled abort", "running abort", "sourceless", "odd source")
+	second := startJobs(t, rdb)
+	// SAQ keeps no times of earlier attempts. The same key was used twice: of the first job nothing is left.
+	want.Enqueued["api"]--
+	for _, tr := range []string{"unknown>queued", "queued>active", "active>complete"} {
+		want.Transitions[tr]--
+	}
+	want.Runs--
+	got := second.counted(t)
+	eventually(t, "all counted", func() bool { got = second.counted(t); return got.Runs == want.Runs })
+	want.Waits, want.WaitSeconds, want.RunSeconds = got.Waits, got.WaitSeconds, got.RunSeconds
+	wantCounted(t, second, want)
+	if attempted := want.Transitions["queued>active"] - want.Transitions["active>queued"]*2; got.Waits < attempted {
+		t.Errorf("%v waits, want at least those of the %v jobs started once", got.Waits, attempted)
+	}
+	if n := first.counted(t).Enqueued; n["api"] != 0 {
+		t.Errorf("the first replica counted %v, want nothing", n)
+	}
+}
+
+// TestJobsBeforeTheFirstReplica: what waits then is counted, what had ended is not.
+func TestJobsBeforeTheFirstReplica(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	runWorkload(t, server, 20, "short", "failing")
+	putJob(t, rdb, "waiting", `{"queue":"training","status":"queued","queued":1700000000000,"kwargs":{"source":"api"}}`, true)
+	c := startJobs(t, rdb)
+	wantCounted(t, c, account{Enqueued: map[string]float64{"api": 1}, Transitions: map[string]float64{"unknown>queued": 1}})
+}
+
+// putJob puts a job there as SAQ would.
+func putJob(t *testing.T, rdb redis.Cmdable, key, text string, incomplete bool) {
+	t.Helper()
+	id := jobPrefix(jobsQueue) + key
+	if err := rdb.Set(t.Context(), id, text, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if incomplete {
+		if err := rdb.ZAdd(t.Context(), incompleteKey(jobsQueue), redis.Z{Member: id}).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// loseAnswers lets scripts be carried out and keeps their answers back.
+type loseAnswers struct{ lost atomic.Int64 }
+
+var errLost = errors.New("answer lost")
+
+func (l *loseAnswers) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (l *loseAnswers) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (l *loseAnswers) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		isCommit := len(cmd.Args()) > 3 && (cmd.Args()[1] == commitScript.Hash() || cmd.Args()[1] == commitSource)
+		if err == nil && isCommit && l.lost.Add(-1) >= 0 {
+			cmd.SetErr(errLost)
+			return errLost
+		}
+		return err
+	}
+}
+
+// TestJobsAnswerLost: a batch that was written though its answer was lost counts
+// once, whether this replica still leads or another has taken over and found all
+// written.
+func TestJobsAnswerLost(t *testing.T) {
+	t.Parallel()
+	for _, takenOver := range []bool{false, true} {
+		t.Run(fmt.Sprint("taken over ", takenOver), func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			rdb := server.Client(t)
+			hook := new(loseAnswers)
+			lossy := server.Client(t)
+			lossy.AddHook(hook)
+			c := unstarted(lossy)
+			must(t, c.step(t.Context()))
+			putJob(t, rdb, "a", `{"queue":"training","status":"queued","queued":1700000000000}`, true)
+
+			hook.lost.Store(2)
+			if err := c.step(t.Context()); !errors.Is(err, errLost) {
+				t.Fatalf("error %v, want %v", err, errLost)
+			}
+			other := unstarted(rdb)
+			if takenOver {
+				must(t, rdb.Del(t.Context(), leaseKey(jobsQueue)).Err())
+				must(t, other.step(t.Context()))
+			}
+			if err := c.step(t.Context()); !errors.Is(err, errLost) {
+				t.Fatalf("error %v, want %v", err, errLost)
+			}
+			must(t, c.step(t.Context()))
+			must(t, c.step(t.Context()))
+			if got := c.value(t, "refrakt_job_enqueued_total", "source", "unknown"); got != 1 {
+				t.Errorf("counted %v times, want once", got)
+			}
+			if got := other.value(t, "refrakt_job_enqueued_total", "source", "unknown"); got != 0 {
+				t.Errorf("the other counted it %v times", got)
+			}
+		})
+	}
+}
+
+// TestJobsNotWrittenNotCounted: a leader that lost its lease counts nothing more.
+func TestJobsNotWrittenNotCounted(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	a, b := unstarted(rdb), unstarted(rdb)
+	must(t, a.step(t.Context()))
+	must(t, rdb.Del(t.Context(), leaseKey(jobsQueue)).Err()) // as if it had ended
+	must(t, b.step(t.Context()))
+	putJob(t, rdb, "a", `{"queue":"training","status":"queued","queued":1700000000000}`, true)
+
+	a.heard.add(jobPrefix(jobsQueue)+"a", word{statusQueued, 1})
+	must(t, a.countHeard(t.Context()))
+	if got := a.value(t, "refrakt_job_enqueued_total", "source", "unknown"); got != 0 || a.token != "" {
+		t.Errorf("counted %v without the lease, and leads: %v", got, a.token != "")
+	}
+	must(t, b.step(t.Context()))
+	if got := b.value(t, "refrakt_job_enqueued_total", "source", "unknown"); got != 1 {
+		t.Errorf("counted %v by the new leader, want 1", got)
+	}
+	if leads := b.value(t, "refrakt_gate_job_counter_leader") - a.value(t, "refrakt_gate_job_counter_leader"); leads != 1 {
+		t.Error("not exactly the new one says that it leads")
+	}
+}
+
+// TestJobsForgotten: the entry of a job whose payload is gone is removed, but not
+// while a word about it may still come.
+func TestJobsForgotten(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	c := unstarted(rdb)
+	must(t, c.step(t.Context()))
+	putJob(t, rdb, "a", `{"queue":"training","status":"complete","queued":1700000000000,"completed":9700000000000}`, false)
+	c.heard.miss()
+	must(t, c.step(t.Context()))
+	id := jobPrefix(jobsQueue) + "a"
+	must(t, rdb.Del(t.Context(), id).Err())
+	must(t, c.step(t.Context()))
+	text, err := rdb.HGet(t.Context(), ledgerKey(jobsQueue), id).Result()
+	must(t, err)
+	var e entry
+	must(t, json.Unmarshal([]byte(text), &e))
+	if e.Gone == 0 {
+		t.Fatalf("entry %s does not say since when the payload is missed", text)
+	}
+	e.Gone -= forgetGone.Milliseconds()
+	old, err := json.Marshal(e)
+	must(t, err)
+	must(t, rdb.HSet(t.Context(), ledgerKey(jobsQueue), id, old).Err())
+	must(t, c.step(t.Context()))
+	if n := rdb.HLen(t.Context(), ledgerKey(jobsQueue)).Val(); n != 0 {
+		t.Errorf("%d entries left, want none", n)
+	}
+}
+
+// unstarted is a Jobs whose steps the test takes.
+func unstarted(rdb Redis) *counter {
+	cfg := validConfig()
+	cfg.QueueName = jobsQueue
+	reg := prometheus.NewRegistry()
+	return &counter{Jobs: NewJobs(cfg, rdb, reg, slog.New(slog.DiscardHandler)), reg: reg}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestJobsCost: a step asks Redis for no more when 20,000 jobs wait than the
+// bounds say, and yet all are found in time.
+func TestJobsCost(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	const waiting = 20_000
+	for begin := 0; begin < waiting; begin += 1000 {
+		_, err := rdb.Pipelined(t.Context(), func(p redis.Pipeliner) error {
+			for i := range 1000 {
+				id := fmt.Sprintf("%s%d", jobPrefix(jobsQueue), begin+i)
+				p.Set(t.Context(), id, `{"queue":"training","status":"queued","queued":1700000000000,"kwargs":{"source":"api"}}`, 0)
+				p.ZAdd(t.Context(), incompleteKey(jobsQueue), redis.Z{Member: id})
+			}
+			return nil
+		})
+		must(t, err)
+	}
+	meter := new(keysRead)
+	metered := server.Client(t)
+	metered.AddHook(meter)
+	c := unstarted(metered)
+	must(t, c.step(t.Context())) // with the walk through all keys
+	c.sweeps.keysDue = false     // from here on by the other sweeps alone
+	steps := 0
+	for ; c.value(t, "refrakt_job_enqueued_total", "source", "unknown")+c.value(t, "refrakt_job_enqueued_total", "source", "other") < waiting; steps++ {
+		if steps > waiting/sweepJobs*2 {
+			t.Fatalf("%v of %d counted after %d steps", c.value(t, "refrakt_job_enqueued_total", "source", "other"), waiting, steps)
+		}
+		meter.payloads.Store(0)
+		meter.commands.Store(0)
+		must(t, c.step(t.Context()))
+		// A scan may return somewhat more than was asked for.
+		if p, n := meter.payloads.Load(), meter.commands.Load(); p > 2*sweepJobs+64 || n > 20 {
+			t.Fatalf("a step read %d payloads with %d commands", p, n)
+		}
+	}
+	t.Logf("%d jobs were found in %d steps", waiting, steps)
+}
+
+// keysRead counts commands, and the payloads that were asked for.
+type keysRead struct{ commands, payloads atomic.Int64 }
+
+func (k *keysRead) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (k *keysRead) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		k.commands.Add(1)
+		return next(ctx, cmd)
+	}
+}
+
+func (k *keysRead) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		k.commands.Add(int64(len(cmds)))
+		for _, cmd := range cmds {
+			if cmd.Name() == "mget" {
+				k.payloads.Add(int64(len(cmd.Args()) - 1))
+			}
+		}
+		return next(ctx, cmds)
+	}
+}

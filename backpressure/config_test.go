@@ -41,7 +41,10 @@ func TestConfigValidate(t *testing.T) {
 		"no retry delay":           {func(c *Config) { c.RetryDelay = 0 }, []string{"QUEUE_RETRY_DELAY"}},
 		"retry max below delay":    {func(c *Config) { c.RetryMax = time.Second }, []string{"QUEUE_RETRY_MAX"}},
 		"no poll interval":         {func(c *Config) { c.PollInterval = 0 }, []string{"PROMETHEUS_QUEUE_POLL_INTERVAL"}},
-		"every mistake at once":    {func(c *Config) { *c = Config{MaxPending: -1, MaxAge: -1} }, allVariables(t)},
+		"reserved source":          {func(c *Config) { c.JobSources = Sources{"api", "other"} }, []string{"JOB_SOURCES"}},
+		"too many sources":         {func(c *Config) { c.JobSources = make(Sources, maxSources+1) }, []string{"JOB_SOURCES"}},
+		"space in source":          {func(c *Config) { c.JobSources = Sources{"a b"} }, []string{"JOB_SOURCES"}},
+		"every mistake at once":    {func(c *Config) { *c = Config{MaxPending: -1, MaxAge: -1, JobSources: Sources{"unknown"}} }, allVariables(t)},
 		"retry max equal to delay": {func(c *Config) { c.RetryMax = c.RetryDelay }, nil},
 	}
 	for name, tc := range cases {
@@ -89,4 +92,12 @@ func compact(names []string) []string {
 		}
 	}
 	return out
+}
+
+func TestSources(t *testing.T) {
+	t.Parallel()
+	var s Sources
+	if err := s.UnmarshalText([]byte(" api, assistant,,api ")); err != nil || s.String() != "api,assistant" {
+		t.Errorf("got %q, %v", s, err)
+	}
 }

@@ -3,7 +3,6 @@ package telemetry
 import (
 	"fmt"
 	"log/slog"
-
 	"strings"
 )
 
@@ -13,9 +12,11 @@ type Config struct {
 	MetricsEnabled bool   `env:"PROMETHEUS_ENABLED" envDefault:"true"`
 	MetricsRoute   string `env:"PROMETHEUS_METRICS_ROUTE" envDefault:"/metrics"`
 	// BearerToken guards the metrics; empty: anybody may read them.
-	BearerToken string     `env:"PROMETHEUS_BEARER_TOKEN"`
-	LogLevel    slog.Level `env:"LOG_LEVEL" envDefault:"INFO"`
-	LogFormat   string     `env:"LOG_FORMAT" envDefault:"json"`
+	BearerToken string `env:"PROMETHEUS_BEARER_TOKEN"`
+	// BearerTokenFile is where BearerToken was read from, and is read again; empty: it does not change.
+	BearerTokenFile string     `env:"PROMETHEUS_BEARER_TOKEN_FILE"`
+	LogLevel        slog.Level `env:"LOG_LEVEL" envDefault:"INFO"`
+	LogFormat       string     `env:"LOG_FORMAT" envDefault:"json"`
 }
 
 // Validate returns every mistake, each beginning with its variable's name.
@@ -24,8 +25,8 @@ func (c Config) Validate() []error {
 	if err := validRoute(c.MetricsRoute); err != nil {
 		errs = append(errs, fmt.Errorf("PROMETHEUS_METRICS_ROUTE: %q %w", c.MetricsRoute, err))
 	}
-	if strings.ContainsFunc(c.BearerToken, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-		errs = append(errs, fmt.Errorf("PROMETHEUS_BEARER_TOKEN: holds white space or control characters, which no header can carry"))
+	if err := validToken(c.BearerToken); err != nil {
+		errs = append(errs, fmt.Errorf("PROMETHEUS_BEARER_TOKEN: %w", err))
 	}
 	if c.LogFormat != "json" && c.LogFormat != "text" {
 		errs = append(errs, fmt.Errorf("LOG_FORMAT: %q is none of json, text", c.LogFormat))

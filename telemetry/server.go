@@ -4,15 +4,12 @@ package telemetry
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -71,11 +68,15 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET "+healthRoute, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET "+readyRoute, s.serveReady)
 	if s.cfg.MetricsEnabled {
-		h := promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{
+		var h http.Handler = promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{
 			ErrorLog:            slog.NewLogLogger(s.log.Handler(), slog.LevelError),
 			MaxRequestsInFlight: 4,
 		})
-		mux.Handle("GET "+s.cfg.MetricsRoute, guard(s.cfg.BearerToken, h))
+		if s.cfg.BearerToken != "" {
+			t := &token{file: s.cfg.BearerTokenFile, value: s.cfg.BearerToken, log: s.log}
+			h = t.guard(h)
+		}
+		mux.Handle("GET "+s.cfg.MetricsRoute, h)
 	}
 	return mux
 }
@@ -95,39 +96,4 @@ func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
 	if err := json.NewEncoder(w).Encode(body); err != nil {
 		s.log.Debug("readiness not written", "error", err)
 	}
-}
-
-// guard lets only requests with the bearer token through (RFC 6750); an empty
-// token lets all through.
-func guard(token string, next http.Handler) http.Handler {
-	if token == "" {
-		return next
-	}
-	// Hashes are of one length, so comparing them tells nothing about the token's.
-	want := sha256.Sum256([]byte(token))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		got := sha256.Sum256([]byte(bearer(r.Header.Get("Authorization"))))
-		if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="metrics"`)
-			http.Error(w, "unauthorized", http.StatusUnauthorized)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// bearer returns the token of an Authorization header. Scrape configurations in
-// use name the scheme once themselves and once in the token's file, so it may
-// stand there twice.
-func bearer(header string) string {
-	fields := strings.Fields(header)
-	for range 2 {
-		if len(fields) > 1 && strings.EqualFold(fields[0], "Bearer") {
-			fields = fields[1:]
-			if len(fields) == 1 {
-				return fields[0]
-			}
-		}
-	}
-	return ""
 }

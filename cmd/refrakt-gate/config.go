@@ -143,10 +143,14 @@ func readSecretFiles(environ map[string]string) (map[string]string, []error) {
 			errs = append(errs, fmt.Errorf("%s_FILE: %s is set too; which one counts?", name, name))
 		default:
 			content, err := os.ReadFile(path) //nolint:gosec // the operator names the file
-			if err != nil {
+			value := strings.TrimSpace(string(content))
+			switch {
+			case err != nil:
 				errs = append(errs, fmt.Errorf("%s_FILE: %w", name, err))
+			case value == "": // would mean that there is none
+				errs = append(errs, fmt.Errorf("%s_FILE: %s is empty", name, path))
 			}
-			out[name] = strings.TrimSpace(string(content))
+			out[name] = value
 		}
 	}
 	return out, errs

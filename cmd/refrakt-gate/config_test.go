@@ -104,12 +104,17 @@ func TestGoodSettings(t *testing.T) {
 }
 
 func TestSecretFiles(t *testing.T) {
+	empty := filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, tt := range map[string]struct {
 		environ []string
 		want    string
 	}{
 		"both":    {[]string{"QUEUE_URL=redis://x", "QUEUE_URL_FILE=/x"}, "QUEUE_URL_FILE: QUEUE_URL is set too"},
 		"missing": {[]string{"QUEUE_URL_FILE=/does/not/exist"}, "QUEUE_URL_FILE: open /does/not/exist"},
+		"empty":   {[]string{"PROMETHEUS_BEARER_TOKEN_FILE=" + empty}, "PROMETHEUS_BEARER_TOKEN_FILE: " + empty + " is empty"},
 	} {
 		if code, _, stderr := runCLI(t, tt.environ, "config"); code != exitUsage || !strings.Contains(stderr, tt.want) {
 			t.Errorf("%s: exit %d:\n%s", name, code, stderr)

@@ -99,7 +99,8 @@ func (h *heard) remove(ids []string) map[string][]word {
 	return taken
 }
 
-// restore puts words back that could not be counted.
+// restore puts words back that could not be counted, and the ids of jobs that
+// there may be more to hear of.
 func (h *heard) restore(taken map[string][]word) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -117,7 +118,7 @@ func (h *heard) forget(then time.Time) {
 	defer h.mu.Unlock()
 	h.order = slices.DeleteFunc(h.order, func(id string) bool {
 		words := h.words[id]
-		if words[len(words)-1].at >= then.UnixMilli() {
+		if len(words) > 0 && words[len(words)-1].at >= then.UnixMilli() {
 			return false
 		}
 		delete(h.words, id)

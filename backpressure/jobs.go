@@ -16,11 +16,16 @@ import (
 // are the bounds.
 const (
 	jobsInterval = time.Second           // between two steps of the sweeps
+	relisten     = time.Second           // between two attempts to subscribe
 	heardDelay   = 50 * time.Millisecond // from the first word until it is counted, with all said meanwhile
 	batchJobs    = 256                   // jobs read at once
 	sweepJobs    = 256                   // jobs of each sweep at a step
 	sweepKeys    = 5000                  // keys of the walk through all keys, at a step
 )
+
+// maxLate is how often a job is put off whose payload is ahead of what was heard:
+// the payload is written before the word is said.
+const maxLate = 3
 
 // forgetGone is how long an entry is kept of a job whose payload is gone, so that
 // words which come late are not taken for a new job's.
@@ -43,6 +48,7 @@ type Jobs struct {
 	batches int64
 	unsure  *batch // sent, but the answer was lost
 	sweeps  sweeps
+	late    map[string]int // how often a job was put off
 }
 
 // NewJobs returns a counter that has not begun; cfg must be valid.
@@ -51,6 +57,7 @@ func NewJobs(cfg Config, rdb Redis, reg prometheus.Registerer, log *slog.Logger)
 		ledger:    ledger{rdb: rdb, queue: cfg.QueueName},
 		known:     cfg.JobSources,
 		heard:     newHeard(),
+		late:      make(map[string]int),
 		metrics:   newJobMetrics(reg, cfg.JobSources),
 		counting:  health{log: log, what: "job counting"},
 		listening: health{log: log, what: "subscription to job statuses"},
@@ -66,15 +73,17 @@ func (j *Jobs) Run(ctx context.Context) error {
 	return run.Wait()
 }
 
-// listen subscribes anew whenever the subscription breaks.
+// listen subscribes anew whenever the subscription breaks: at once, for all that
+// is said meanwhile is missed, but after a pause when that was tried just now.
 func (j *Jobs) listen(ctx context.Context) {
 	for {
+		begin := time.Now()
 		err := j.heard.listen(ctx, j.ledger.rdb, j.ledger.queue, j.listening.succeeded)
 		if ctx.Err() != nil {
 			return
 		}
 		j.listening.failed(err)
-		pause := time.NewTimer(100 * time.Millisecond)
+		pause := time.NewTimer(relisten - time.Since(begin))
 		select {
 		case <-ctx.Done():
 		case <-pause.C:
@@ -175,6 +184,7 @@ func (j *Jobs) lead(ctx context.Context) error {
 // follow leaves the counting to others.
 func (j *Jobs) follow() {
 	j.token = ""
+	clear(j.late)
 	j.metrics.leader.Set(0)
 }
 
@@ -212,11 +222,17 @@ func (j *Jobs) countJobs(ctx context.Context, ids []string, words map[string][]w
 	}
 	j.batches++
 	b := &batch{token: j.token, number: j.batches}
+	putOff := make(map[string][]word)
 	for _, s := range sights {
-		if err := j.enter(b, s, words[s.id], now.UnixMilli()); err != nil {
+		entered, err := j.enter(b, s, words[s.id], now.UnixMilli())
+		if err != nil {
 			return err
 		}
+		if !entered {
+			putOff[s.id] = words[s.id]
+		}
 	}
+	j.heard.restore(putOff)
 	if len(b.writes) == 0 {
 		return nil
 	}
@@ -230,12 +246,18 @@ func (j *Jobs) countJobs(ctx context.Context, ids []string, words map[string][]w
 	return nil
 }
 
-// enter puts into b what there is to count and to write of one job.
-func (j *Jobs) enter(b *batch, s sight, words []word, now int64) error {
+// enter puts into b what there is to count and to write of one job; false: it is
+// better looked at again when more was heard.
+func (j *Jobs) enter(b *batch, s sight, words []word, now int64) (bool, error) {
 	if s.entry == nil && s.job != nil && s.job.status().final() && int64(s.job.Completed) < j.since && len(words) == 0 {
-		return nil // it had ended before the fleet began to count
+		return true, nil // it had ended before the fleet began to count
 	}
 	next, t := follow(s.entry, s.job, words)
+	if t.unheard && j.late[s.id] < maxLate {
+		j.late[s.id]++
+		return false, nil
+	}
+	delete(j.late, s.id)
 	b.tally.add(t)
 	if s.job == nil && next != nil {
 		switch {
@@ -245,13 +267,13 @@ func (j *Jobs) enter(b *batch, s sight, words []word, now int64) error {
 			next = &gone
 		case now-next.Gone >= forgetGone.Milliseconds():
 			b.remove(s.id)
-			return nil
+			return true, nil
 		}
 	}
 	if next == nil || (s.entry != nil && *next == *s.entry) {
-		return nil
+		return true, nil
 	}
-	return b.write(s.id, next)
+	return true, b.write(s.id, next)
 }
 
 // settle finds out whether the batch under way is in the ledger, and counts it

@@ -23,6 +23,7 @@ type tally struct {
 	jobs        []*job // seen for the first time
 	transitions []transition
 	waits, runs []float64 // seconds
+	unheard     bool      // a time that only words could tell is missing
 }
 
 type transition struct{ from, to status }
@@ -32,6 +33,7 @@ func (t *tally) add(o tally) {
 	t.transitions = append(t.transitions, o.transitions...)
 	t.waits = append(t.waits, o.waits...)
 	t.runs = append(t.runs, o.runs...)
+	t.unheard = t.unheard || o.unheard
 }
 
 // follow goes the way of one job from what has been counted of it (nil: nothing)
@@ -218,6 +220,8 @@ func (w *walk) wait(heard int64, last bool) {
 		p := w.now.payload
 		p.Attempts = float64(w.attempts)
 		w.runnable, w.heard = heard+int64(p.retryDelay()*1000), true
+	default:
+		w.tally.unheard = true
 	}
 }
 
@@ -230,7 +234,9 @@ func (w *walk) start(heard int64) {
 	if newest && (!w.heard || heard == 0) {
 		at = int64(w.now.Started)
 	}
-	if w.runnable > 0 && at > 0 {
+	if at == 0 {
+		w.tally.unheard = true
+	} else if w.runnable > 0 {
 		w.tally.waits = append(w.tally.waits, float64(max(0, at-w.runnable))/1000)
 	}
 	w.runnable = 0

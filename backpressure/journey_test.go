@@ -3,6 +3,7 @@ package backpressure
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -178,6 +179,9 @@ func TestFollow(t *testing.T) {
 		if len(got.jobs) != c.jobs || transitions != c.transitions || !slices.Equal(got.waits, c.waits) || !slices.Equal(got.runs, c.runs) {
 			t.Errorf("%s: got %d jobs, %q, waits %v, runs %v; want %d, %q, %v, %v", name,
 				len(got.jobs), transitions, got.waits, got.runs, c.jobs, c.transitions, c.waits, c.runs)
+		}
+		if want := strings.Contains(name, "unheard"); got.unheard != want {
+			t.Errorf("%s: unheard %v, want %v", name, got.unheard, want)
 		}
 		if *next != *c.next {
 			t.Errorf("%s: entry %+v, want %+v", name, *next, *c.next)

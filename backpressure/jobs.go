@@ -6,10 +6,10 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/errgroup"
 )
 
 // What counting may cost Redis does not depend on the length of the queue. These
@@ -67,10 +67,11 @@ func NewJobs(cfg Config, rdb Redis, reg prometheus.Registerer, log *slog.Logger)
 // Run listens, and counts while this replica has the lease, until ctx ends; it
 // gives the lease up then and returns nil.
 func (j *Jobs) Run(ctx context.Context) error {
-	var run errgroup.Group
-	run.Go(func() error { j.listen(ctx); return nil })
-	run.Go(func() error { j.count(ctx); return nil })
-	return run.Wait()
+	var listening sync.WaitGroup
+	defer listening.Wait()
+	listening.Go(func() { j.listen(ctx) })
+	j.count(ctx)
+	return nil
 }
 
 // listen subscribes anew whenever the subscription breaks: at once, for all that

@@ -174,9 +174,9 @@ func heardAt(steps []status, words []word) []int64 {
 	words = slices.CompactFunc(slices.Clone(words), func(a, b word) bool { return a.status == b.status })
 	times := make([]int64, len(steps))
 	for i := len(steps) - 1; i >= 0; i-- {
-		for j := len(words) - 1; j >= 0; j-- {
-			if words[j].status == steps[i] {
-				times[i] = words[j].at
+		for j, w := range slices.Backward(words) {
+			if w.status == steps[i] {
+				times[i] = w.at
 				words = words[:j]
 				break
 			}

@@ -68,7 +68,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET "+healthRoute, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET "+readyRoute, s.serveReady)
 	if s.cfg.MetricsEnabled {
-		var h http.Handler = promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{
+		h := promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{
 			ErrorLog:            slog.NewLogLogger(s.log.Handler(), slog.LevelError),
 			MaxRequestsInFlight: 4,
 		})

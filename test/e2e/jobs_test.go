@@ -121,6 +121,30 @@ func TestJobsOfAFleet(t *testing.T) {
 	}
 }
 
+// TestJobCounterIsHandedOver: a gate that is told to stop gives the counting away at once, and can be scraped until its
+// drain is over. A gate whose metrics nobody can read never counts.
+func TestJobCounterIsHandedOver(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	e2e.StartGate(t, map[string]string{"QUEUE_URL": server.URL(), "PROMETHEUS_ENABLED": "false"})
+	settings := map[string]string{"QUEUE_URL": server.URL(), "SHUTDOWN_DRAIN": "15s"}
+	first := e2e.StartGate(t, settings)
+	leader(t, []*e2e.Gate{first})
+	second := e2e.StartGate(t, settings)
+
+	first.Signal(t, syscall.SIGTERM)
+	e2e.Poll(t, 10*time.Second, "the second gate to count while the first still drains", func() error {
+		if leads := second.Metrics(t)["refrakt_gate_job_counter_leader"]; leads != 1 {
+			return fmt.Errorf("its leader gauge is %v", leads)
+		}
+		return nil
+	})
+	if leads := first.Metrics(t)["refrakt_gate_job_counter_leader"]; leads != 0 {
+		t.Errorf("the first gate says %v, want 0", leads)
+	}
+	first.Kill(t)
+}
+
 // leader waits until just one gate counts the jobs, and returns it.
 func leader(t *testing.T, gates []*e2e.Gate) (leads *e2e.Gate) {
 	t.Helper()

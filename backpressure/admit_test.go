@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -107,10 +108,10 @@ func TestAdmitCountsTheQueue(t *testing.T) {
 	if got := admitted(t, m, 5); got != 0 {
 		t.Errorf("%d admitted with 1040 jobs, want 0", got)
 	}
-	// Workers took all: the window is what still holds requests back.
+	// All are gone, and none of those to come then was seen to arrive: the window is what still holds 10 places.
 	rdb.Del(t.Context(), queue)
-	if got := admitted(t, m, 5); got != 0 {
-		t.Errorf("%d admitted within the window, want 0", got)
+	if got := admitted(t, m, 50); got != 30 {
+		t.Errorf("%d admitted within the window, want 30", got)
 	}
 	shiftWindow(t, rdb, -2*longWindow)
 	if got := admitted(t, m, 50); got != 40 {
@@ -190,6 +191,74 @@ func TestAdmitBesideOthers(t *testing.T) {
 	fill(t, rdb, "default", 10)
 	if got := admitted(t, m, 5); got != 0 {
 		t.Errorf("%d admitted to 40 jobs, want 0", got)
+	}
+}
+
+// TestAdmitIsExact plays requests that take their time to become jobs, workers
+// that take jobs, and jobs that are given back, at random. Nothing is admitted
+// over the limit, and, as long as jobs that were taken stay in sight, nothing is
+// refused below it.
+func TestAdmitIsExact(t *testing.T) {
+	t.Parallel()
+	for name, quick := range map[string]bool{"long jobs": false, "quick jobs": true} {
+		for seed := range uint64(4) {
+			t.Run(fmt.Sprintf("%s, seed %d", name, seed), func(t *testing.T) {
+				t.Parallel()
+				rdb := redistest.Start(t).Client(t)
+				ctx := t.Context()
+				m := newTestMonitor(admissionConfig(), rdb)
+				queued, active := queuedKey("default"), activeKey("default")
+				random := rand.New(rand.NewPCG(seed, 7))
+				flight, jobs, refused, careful := 0, 0, 0, 0
+				// Phases in which workers are slower, as fast, and faster than requests come.
+				for step := range 4000 {
+					takes := []int{0, 1, 4}[step/400%3]
+					switch n := random.IntN(100); {
+					case n < 35:
+						depth := int(rdb.LLen(ctx, queued).Val())
+						full := depth+flight >= m.cfg.MaxPending
+						switch m.Admit(ctx).State {
+						case StateOK:
+							if full {
+								t.Fatalf("step %d: admitted with %d jobs and %d to come", step, depth, flight)
+							}
+							flight++
+						case StateFull:
+							refused++
+							if !full {
+								careful++
+								if !quick {
+									t.Fatalf("step %d: refused with %d jobs and %d to come", step, depth, flight)
+								}
+							}
+						}
+					case n < 40 && flight == 0:
+						// Past the gate: hides nothing while nothing is to come.
+						if n == 35 {
+							jobs++
+							must(t, rdb.RPush(ctx, queued, jobs).Err())
+						}
+					case n < 70:
+						if flight > 0 {
+							flight--
+							jobs++
+							must(t, rdb.RPush(ctx, queued, jobs).Err())
+						}
+					default:
+						for range takes {
+							job, err := rdb.LMove(ctx, queued, active, "LEFT", "RIGHT").Result()
+							if err == nil && quick {
+								must(t, rdb.LRem(ctx, active, 1, job).Err())
+							}
+						}
+					}
+				}
+				if refused == 0 || jobs < 200 {
+					t.Errorf("%d refusals, %d jobs: nothing was put to the test", refused, jobs)
+				}
+				t.Logf("%d jobs, %d refused, %d of them below the limit", jobs, refused, careful)
+			})
+		}
 	}
 }
 

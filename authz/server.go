@@ -30,6 +30,8 @@ type Limiter interface {
 type Queue interface {
 	// Verdict is the state as last seen.
 	Verdict() backpressure.Verdict
+	// Preview is the same for a request that Admit decides on in the end.
+	Preview() backpressure.Verdict
 	// Admit looks once more and, if the queue is not full, counts one job in.
 	Admit(ctx context.Context) backpressure.Verdict
 }
@@ -141,18 +143,27 @@ func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision) {
 		return
 	}
 
-	if s.queue != nil && d.apply(queueFinding(s.queue.Verdict(), s.cfg.QueueFailureMode), s.cfg.QueueShadow) {
+	if s.queue != nil && d.apply(queueFinding(s.lookAtQueue(d.Policy), s.cfg.QueueFailureMode), s.cfg.QueueShadow) {
 		return
 	}
 	keys, taken := s.take(ctx, r, d)
 	if d.Denied {
 		return
 	}
-	// Only a run is sure to become a job; an assistant request may.
-	if s.queue != nil && d.Policy == PolicyRun &&
+	if s.queue != nil && addsJob(d.Policy) &&
 		d.apply(queueFinding(s.queue.Admit(ctx), s.cfg.QueueFailureMode), s.cfg.QueueShadow) && taken {
 		s.giveBack(ctx, d, keys)
 	}
+}
+
+// addsJob says whether a request is sure to become a job. One to the assistant may.
+func addsJob(p Policy) bool { return p == PolicyRun }
+
+func (s *Server) lookAtQueue(p Policy) backpressure.Verdict {
+	if addsJob(p) {
+		return s.queue.Preview()
+	}
+	return s.queue.Verdict()
 }
 
 // take asks the limiter for the caller's tokens and enters the outcome into d.

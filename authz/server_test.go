@@ -58,6 +58,8 @@ func (f fakeQueue) Verdict() backpressure.Verdict {
 	return f.verdict(f.state)
 }
 
+func (f fakeQueue) Preview() backpressure.Verdict { return f.Verdict() }
+
 func (f fakeQueue) Admit(context.Context) backpressure.Verdict {
 	*f.calls = append(*f.calls, "admit")
 	return f.verdict(f.admit)
@@ -350,6 +352,7 @@ func TestPanicIsAVerdict(t *testing.T) {
 type panickingQueue struct{}
 
 func (panickingQueue) Verdict() backpressure.Verdict              { panic("boom") }
+func (panickingQueue) Preview() backpressure.Verdict              { panic("boom") }
 func (panickingQueue) Admit(context.Context) backpressure.Verdict { panic("boom") }
 
 // TestDeadline checks how long a hanging limiter is waited for.

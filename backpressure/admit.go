@@ -62,9 +62,7 @@ func (m *Monitor) Admit(ctx context.Context) Verdict {
 	if a.admitted {
 		return Verdict{State: StateOK}
 	}
-	var rate float64
-	if s := m.newest.Load(); fresh(m.cfg, s, time.Now()) {
-		rate = s.drainPerSecond
-	}
-	return verdict(StateFull, fullWait(m.cfg, a.pending, rate), rand.Float64())
+	now := time.Now()
+	m.refused.Store(&refusal{at: now, pending: a.pending})
+	return verdict(StateFull, fullWait(m.cfg, a.pending, m.drainRate(now)), rand.Float64())
 }

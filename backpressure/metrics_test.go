@@ -98,6 +98,7 @@ func wantMetrics(t *testing.T, s *snapshot, want string) {
 	m := NewMonitor(validConfig(), nil, reg, slog.New(slog.DiscardHandler))
 	if s != nil {
 		s.at = time.Now()
+		s.mark(m.cfg, nil)
 		m.newest.Store(s)
 		m.publish()
 	}

@@ -33,6 +33,13 @@ type snapshot struct {
 
 	at             time.Time // when the sample was begun, with the monotonic clock
 	drainPerSecond float64   // 0 = none seen
+	full, slow     bool      // with hysteresis, see mark
+}
+
+// refusal is the newest look of Admit that found the queue full.
+type refusal struct {
+	at      time.Time
+	pending int64
 }
 
 // Monitor samples the queue, judges it, and counts admissions. One goroutine
@@ -44,6 +51,7 @@ type Monitor struct {
 	circuit circuit
 	metrics *metrics
 	newest  atomic.Pointer[snapshot]
+	refused atomic.Pointer[refusal] // nil: none yet
 
 	sampling, admitting health
 
@@ -138,7 +146,9 @@ func (m *Monitor) Sample(ctx context.Context) error {
 		}
 		return fmt.Errorf("sample queue: %w", err)
 	}
-	m.newest.Store(&snapshot{reading: r, at: at, drainPerSecond: m.drain.observe(at, r.pending)})
+	s := &snapshot{reading: r, at: at, drainPerSecond: m.drain.observe(at, r.pending)}
+	s.mark(m.cfg, m.newest.Load())
+	m.newest.Store(s)
 	return nil
 }
 
@@ -146,6 +156,35 @@ func (m *Monitor) Sample(ctx context.Context) error {
 func (m *Monitor) Verdict() Verdict {
 	state, wait := judge(m.cfg, m.newest.Load(), time.Now())
 	return verdict(state, wait, rand.Float64())
+}
+
+// Preview judges for a request that Admit will look at again, without I/O or
+// locks. Full is only what was seen full just now: the depth moves faster than
+// samples are taken, and room must not stay empty until the next.
+func (m *Monitor) Preview() Verdict {
+	s, now := m.newest.Load(), time.Now()
+	if r := m.refused.Load(); r != nil && now.Sub(r.at) < justNow {
+		return verdict(StateFull, fullWait(m.cfg, r.pending, m.drainRate(now)), rand.Float64())
+	}
+	state, wait := judge(m.cfg, s, now)
+	if state == StateFull && (s.pending < int64(m.cfg.MaxPending) || now.Sub(s.at) >= justNow) {
+		apart := m.cfg
+		apart.MaxPending = 0
+		state, wait = judge(apart, s, now)
+	}
+	return verdict(state, wait, rand.Float64())
+}
+
+// justNow is how long a request that finds the queue full speaks for those after
+// it, which then don't ask Redis.
+const justNow = 50 * time.Millisecond
+
+// drainRate is the newest observed rate, 0 if it is too old.
+func (m *Monitor) drainRate(now time.Time) float64 {
+	if s := m.newest.Load(); fresh(m.cfg, s, now) {
+		return s.drainPerSecond
+	}
+	return 0
 }
 
 // publish sets the gauges from the newest sample.

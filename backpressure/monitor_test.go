@@ -155,6 +155,65 @@ func TestRunThroughAnOutage(t *testing.T) {
 	})
 }
 
+// TestStateDoesNotFlap: a depth that moves around the threshold for a minute
+// changes the state once, and yet room is seen at once by requests that Admit
+// decides on.
+func TestStateDoesNotFlap(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeQueue{r: reading{pending: 30, ageKnown: true}}
+		m, _ := startFake(t, validConfig(), f)
+		synctest.Wait()
+		after(justNow) // from here on in step with the samples, so much later
+		changes, before := 0, m.Verdict().State
+		for second := range int64(60) {
+			f.set(reading{pending: 37 + second*7%5, ageKnown: true}, nil) // 37 to 41
+			after(time.Second - justNow)
+			if state := m.Verdict().State; state != before {
+				changes, before = changes+1, state
+			}
+			after(justNow)
+			if v := m.Preview(); v.State != StateOK {
+				t.Fatalf("second %d: %s %v after the sample, want that Admit is asked", second, v.State, justNow)
+			}
+		}
+		if changes != 1 || before != StateFull {
+			t.Errorf("%d changes, at last %s, want one, to full", changes, before)
+		}
+		f.set(reading{pending: 35, ageKnown: true}, nil)
+		after(time.Second)
+		wantState(t, m, StateOK)
+	})
+}
+
+func TestPreview(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeQueue{r: reading{pending: 40, age: time.Minute, ageKnown: true}}
+		m := newTestMonitor(validConfig(), nil)
+		m.read = f.read
+		want := func(why string, want State) {
+			t.Helper()
+			if got := m.Preview().State; got != want {
+				t.Errorf("%s: %s, want %s", why, got, want)
+			}
+		}
+		want("no sample", StateUnknown)
+		must(t, m.Sample(t.Context()))
+		want("just sampled full", StateFull)
+		after(justNow)
+		want("sampled full a while ago", StateOK)
+		m.refused.Store(&refusal{at: time.Now(), pending: 45})
+		want("just refused", StateFull)
+		after(justNow)
+		want("refused a while ago", StateOK)
+		f.set(reading{pending: 40, age: time.Hour, ageKnown: true}, nil)
+		must(t, m.Sample(t.Context()))
+		after(justNow)
+		want("slow besides", StateSlow)
+	})
+}
+
 // TestRunBoundsASample: a Redis that never answers costs no more than the
 // interval, and a second at most.
 func TestRunBoundsASample(t *testing.T) {

@@ -38,7 +38,7 @@ func judge(cfg Config, s *snapshot, now time.Time) (State, time.Duration) {
 	if !fresh(cfg, s, now) {
 		return StateUnknown, cfg.RetryDelay
 	}
-	if cfg.MaxPending > 0 && s.pending >= int64(cfg.MaxPending) {
+	if cfg.MaxPending > 0 && s.full {
 		return StateFull, fullWait(cfg, s.pending, s.drainPerSecond)
 	}
 	if cfg.MaxAge == 0 {
@@ -47,10 +47,32 @@ func judge(cfg Config, s *snapshot, now time.Time) (State, time.Duration) {
 	if !s.ageKnown {
 		return StateUnknown, cfg.RetryDelay
 	}
-	if s.age >= cfg.MaxAge {
+	if s.slow {
 		return StateSlow, slowWait(cfg, s)
 	}
 	return StateOK, 0
+}
+
+// mark applies the thresholds with hysteresis: a state begins at its threshold and
+// ends below nine tenths of it, so that a queue that moves around a threshold does
+// not change its state with every sample. before is the sample before, nil if
+// there is none.
+func (s *snapshot) mark(cfg Config, before *snapshot) {
+	wasFull, wasSlow := false, false
+	if before != nil {
+		wasFull, wasSlow = before.full, before.slow
+	}
+	s.full = over(float64(s.pending), float64(cfg.MaxPending), wasFull)
+	s.slow = s.ageKnown && over(s.age.Seconds(), cfg.MaxAge.Seconds(), wasSlow)
+}
+
+// over says whether value is at or above its threshold, or was and has not gone
+// down by a tenth since. A threshold of 0 is none.
+func over(value, threshold float64, was bool) bool {
+	if threshold == 0 {
+		return false
+	}
+	return value >= threshold || (was && value >= 0.9*threshold)
 }
 
 func fresh(cfg Config, s *snapshot, now time.Time) bool {
@@ -59,14 +81,14 @@ func fresh(cfg Config, s *snapshot, now time.Time) bool {
 
 // fullWait is the time until the queue is one job below the limit.
 func fullWait(cfg Config, pending int64, perSecond float64) time.Duration {
-	return drainTime(cfg, float64(pending-int64(cfg.MaxPending)+1), perSecond)
+	return drainTime(cfg, float64(max(1, pending-int64(cfg.MaxPending)+1)), perSecond)
 }
 
 // slowWait is the time until no job is older than the limit. How many are is
 // estimated as if they had come evenly since the oldest did.
 func slowWait(cfg Config, s *snapshot) time.Duration {
-	over := float64(s.age-cfg.MaxAge) / float64(s.age)
-	return drainTime(cfg, 1+float64(s.pending)*over, s.drainPerSecond)
+	older := max(0, float64(s.age-cfg.MaxAge)) / float64(s.age)
+	return drainTime(cfg, 1+float64(s.pending)*older, s.drainPerSecond)
 }
 
 func drainTime(cfg Config, jobs, perSecond float64) time.Duration {

@@ -74,11 +74,40 @@ func TestJudge(t *testing.T) {
 			t.Parallel()
 			cfg := validConfig()
 			tc.cfg(&cfg)
+			if tc.s != nil {
+				tc.s.mark(cfg, nil)
+			}
 			state, wait := judge(cfg, tc.s, now)
 			if diff := wait - tc.wait; state != tc.state || diff.Abs() > time.Microsecond {
 				t.Errorf("%s after %s, want %s after %s", state, wait, tc.state, tc.wait)
 			}
 		})
+	}
+}
+
+func TestMark(t *testing.T) {
+	t.Parallel()
+	cfg := validConfig() // 40 jobs, 600 s
+	before := new(snapshot)
+	for i, step := range []struct {
+		pending int64
+		age     time.Duration
+		full    bool
+		slow    bool
+	}{
+		{39, 599 * time.Second, false, false},
+		{40, 600 * time.Second, true, true},
+		{36, 540 * time.Second, true, true},
+		{35, 539 * time.Second, false, false},
+		{39, 599 * time.Second, false, false},
+		{41, 0, true, false},
+	} {
+		s := &snapshot{reading: reading{pending: step.pending, age: step.age, ageKnown: true}}
+		s.mark(cfg, before)
+		if s.full != step.full || s.slow != step.slow {
+			t.Errorf("step %d: full %v, slow %v, want %v, %v", i, s.full, s.slow, step.full, step.slow)
+		}
+		before = s
 	}
 }
 

@@ -41,6 +41,13 @@ type Config struct {
 	// set; empty: only X-Forwarded-For is read.
 	ClientIPHeader string  `env:"CLIENT_IP_HEADER" envDefault:"CF-Connecting-IP"`
 	TrustedProxies Proxies `env:"TRUSTED_PROXIES" envDefault:"127.0.0.0/8,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7,unix"`
+	// UserSources is where a user is looked for, in order.
+	UserSources UserSources `env:"USER_ID_SOURCES" envDefault:"header,query"`
+	// JWTPayload is the payload_in_metadata of Envoy's jwt_authn provider; the claims
+	// are looked for there. An empty JWTTierClaim: no token makes a caller premium.
+	JWTPayload   string `env:"JWT_PAYLOAD_KEY" envDefault:"jwt_payload"`
+	JWTUserClaim string `env:"JWT_USER_CLAIM" envDefault:"sub"`
+	JWTTierClaim string `env:"JWT_TIER_CLAIM"`
 	// RedisTimeout bounds all that one Check waits for Redis.
 	RedisTimeout time.Duration `env:"REDIS_TIMEOUT" envDefault:"100ms"`
 }

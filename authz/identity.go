@@ -1,12 +1,8 @@
 package authz
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
 	"net/netip"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/refrakt-hub/refrakt-gate/envoy"
 )
@@ -40,25 +36,52 @@ type Caller struct {
 // unknownIP is the subject that all callers without an address share.
 const unknownIP = "ip:unknown"
 
-// identify finds out who sent the request. clientIPHeader is lower case, or
-// empty if no such header is believed.
-func identify(r envoy.Request, trusted Proxies, clientIPHeader string) Caller {
+// identifier finds out who sent a request.
+type identifier struct {
+	trusted Proxies
+	// ipHeader is lower case, or empty if no such header is believed.
+	ipHeader string
+	users    UserSources
+
+	jwtPayload, userClaim, tierClaim string
+}
+
+func newIdentifier(cfg Config) identifier {
+	return identifier{
+		trusted:    cfg.TrustedProxies,
+		ipHeader:   strings.ToLower(cfg.ClientIPHeader),
+		users:      cfg.UserSources,
+		jwtPayload: cfg.JWTPayload,
+		userClaim:  cfg.JWTUserClaim,
+		tierClaim:  cfg.JWTTierClaim,
+	}
+}
+
+func (i identifier) identify(r envoy.Request) Caller {
 	c := Caller{IP: unknownIP, Tier: TierPlain}
-	fromProxy := trusted.Contains(r.Peer)
-	if ip := clientIP(r, fromProxy, trusted, clientIPHeader); ip.IsValid() {
+	fromProxy := i.trusted.Contains(r.Peer)
+	if ip := clientIP(r, fromProxy, i.trusted, i.ipHeader); ip.IsValid() {
 		c.IP = ipSubject(ip)
 	}
-	if tier, lines := r.Header("x-ratelimit-tier"); fromProxy && lines == 1 && strings.EqualFold(strings.TrimSpace(tier), string(TierPremium)) {
+	if i.isPremium(r, fromProxy) {
 		c.Tier = TierPremium
 	}
-	id, sure := userID(r)
-	if id != "" && sure {
-		// Hashed, so that what a client sends neither shapes a key nor stands in the store.
-		sum := sha256.Sum256([]byte(id))
-		c.User = "user:" + base64.RawURLEncoding.EncodeToString(sum[:16])
-	}
+	var sure bool
+	c.User, sure = i.user(r)
 	c.Ambiguous = !sure
 	return c
+}
+
+// isPremium believes a trusted proxy's header, and the claim of a verified token.
+func (i identifier) isPremium(r envoy.Request, fromProxy bool) bool {
+	if tier, lines := r.Header("x-ratelimit-tier"); fromProxy && lines == 1 && strings.EqualFold(strings.TrimSpace(tier), string(TierPremium)) {
+		return true
+	}
+	if i.tierClaim == "" {
+		return false
+	}
+	tier, ok := r.Claim(i.jwtPayload, i.tierClaim).(string)
+	return ok && strings.EqualFold(tier, string(TierPremium))
 }
 
 // clientIP returns the address of the client, or the zero Addr. Headers are
@@ -129,30 +152,4 @@ func ipSubject(ip netip.Addr) string {
 		return unknownIP
 	}
 	return "ip:" + prefix.String()
-}
-
-// userID returns the id under which the client says it acts: the first of
-// X-User-ID, X-UserID and the query parameter user_id that is there decides. It
-// is not sure, and then nobody's, where servers would read it differently.
-func userID(r envoy.Request) (id string, sure bool) {
-	for _, name := range []string{"x-user-id", "x-userid"} {
-		if value, lines := r.Header(name); lines > 1 || value != "" {
-			return value, lines == 1 && !strings.Contains(value, ",") && isPlain(value)
-		}
-	}
-	_, query, _ := strings.Cut(r.Path, "?")
-	query, _, _ = strings.Cut(query, "#")
-	times := 0
-	for pair := range strings.SplitSeq(query, "&") {
-		name, value, _ := strings.Cut(pair, "=")
-		if unescape(name, true) == "user_id" {
-			times++
-			id = unescape(value, true)
-		}
-	}
-	return id, times <= 1 && isPlain(id)
-}
-
-func isPlain(id string) bool {
-	return len(id) <= maxUserID && utf8.ValidString(id) && strings.IndexFunc(id, unicode.IsControl) < 0
 }

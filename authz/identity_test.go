@@ -1,11 +1,13 @@
 package authz
 
 import (
+	"cmp"
 	"strings"
 	"testing"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/refrakt-hub/refrakt-gate/envoy"
 )
@@ -19,6 +21,19 @@ func proxies(t testing.TB, list string) Proxies {
 		t.Fatalf("trusted proxies %q: %v", list, err)
 	}
 	return p
+}
+
+// identify finds out who sent r, by the default sources of a user.
+func identify(r envoy.Request, trusted Proxies, ipHeader string) Caller {
+	return identifier{trusted: trusted, ipHeader: ipHeader, users: UserSources{UserHeader, UserQuery}}.identify(r)
+}
+
+// unverifiedUser is the id that a client says it has.
+func unverifiedUser(r envoy.Request) (id string, named, sure bool) {
+	if id, named, sure = headerUser(r); named {
+		return id, named, sure
+	}
+	return queryUser(r)
 }
 
 // line is one header line.
@@ -170,7 +185,7 @@ func TestIdentifyUser(t *testing.T) {
 					path = "/run"
 				}
 				got := identify(envoy.Parse(checkRequest("203.0.113.9", path, raw, tt.lines...)), proxies(t, "none"), "")
-				id, sure := userID(envoy.Parse(checkRequest("203.0.113.9", path, raw, tt.lines...)))
+				id, _, sure := unverifiedUser(envoy.Parse(checkRequest("203.0.113.9", path, raw, tt.lines...)))
 				if got.Ambiguous != tt.ambiguous || sure == tt.ambiguous {
 					t.Fatalf("raw headers %v: ambiguous %v, want %v", raw, got.Ambiguous, tt.ambiguous)
 				}
@@ -264,4 +279,96 @@ func FuzzIdentify(f *testing.F) {
 			t.Fatal("ambiguous, and a user all the same")
 		}
 	})
+}
+
+// token puts the payload of a verified token into a request.
+func token(t *testing.T, req *authv3.CheckRequest, key string, claims map[string]any) envoy.Request {
+	t.Helper()
+	payload, err := structpb.NewStruct(map[string]any{key: claims})
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Attributes.MetadataContext = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{"envoy.filters.http.jwt_authn": payload}}
+	return envoy.Parse(req)
+}
+
+func TestIdentifyByToken(t *testing.T) {
+	for name, tt := range map[string]struct {
+		sources   string
+		key       string
+		claims    map[string]any
+		lines     []line
+		path      string
+		user      string // "" anonymous, "jwt" by the token, "user" by header or query
+		ambiguous bool
+		tier      Tier
+	}{
+		"token":                        {sources: "jwt", claims: map[string]any{"sub": "ann"}, user: "jwt"},
+		"number":                       {sources: "jwt", claims: map[string]any{"sub": 42}, user: "jwt"},
+		"no claim":                     {sources: "jwt", claims: map[string]any{"iss": "x"}},
+		"null":                         {sources: "jwt", claims: map[string]any{"sub": nil}},
+		"empty":                        {sources: "jwt", claims: map[string]any{"sub": ""}, ambiguous: true},
+		"a list":                       {sources: "jwt", claims: map[string]any{"sub": []any{"ann"}}, ambiguous: true},
+		"a bool":                       {sources: "jwt", claims: map[string]any{"sub": true}, ambiguous: true},
+		"no whole number":              {sources: "jwt", claims: map[string]any{"sub": 4.5}, ambiguous: true},
+		"number that is not exact":     {sources: "jwt", claims: map[string]any{"sub": 1e17}, ambiguous: true},
+		"control character":            {sources: "jwt", claims: map[string]any{"sub": "a\n"}, ambiguous: true},
+		"other provider":               {sources: "jwt", key: "other", claims: map[string]any{"sub": "ann"}},
+		"jwt alone, no token":          {sources: "jwt", lines: []line{{"x-user-id", "ann"}}, path: "/run?user_id=ann"},
+		"jwt alone, and a header":      {sources: "jwt", claims: map[string]any{"sub": "ann"}, lines: []line{{"x-user-id", "bob"}}, user: "jwt"},
+		"jwt first":                    {sources: "jwt,header", claims: map[string]any{"sub": "ann"}, lines: []line{{"x-user-id", "bob"}}, user: "jwt"},
+		"jwt first, no token":          {sources: "jwt,header", lines: []line{{"x-user-id", "ann"}}, user: "user"},
+		"jwt first, not sure":          {sources: "jwt,header", claims: map[string]any{"sub": ""}, lines: []line{{"x-user-id", "ann"}}, ambiguous: true},
+		"query first":                  {sources: "query,header", lines: []line{{"x-user-id", "bob"}}, path: "/run?user_id=ann", user: "user"},
+		"none":                         {sources: "none", claims: map[string]any{"sub": "ann"}, lines: []line{{"x-user-id", "ann"}}},
+		"premium by token":             {sources: "jwt", claims: map[string]any{"sub": "ann", "plan": "Premium"}, user: "jwt", tier: TierPremium},
+		"not premium":                  {sources: "jwt", claims: map[string]any{"sub": "ann", "plan": "free"}, user: "jwt"},
+		"premium, but no text":         {sources: "jwt", claims: map[string]any{"sub": "ann", "plan": []any{"premium"}}, user: "jwt"},
+		"the header of a stranger":     {sources: "jwt", claims: map[string]any{"sub": "ann"}, lines: []line{{"x-ratelimit-tier", "premium"}}, user: "jwt"},
+		"default, and a token besides": {sources: "header,query", claims: map[string]any{"sub": "ann"}},
+	} {
+		var sources UserSources
+		if err := sources.UnmarshalText([]byte(tt.sources)); err != nil {
+			t.Fatal(err)
+		}
+		i := newIdentifier(Config{UserSources: sources, JWTPayload: "jwt_payload", JWTUserClaim: "sub", JWTTierClaim: "plan"})
+		req := checkRequest("203.0.113.9", cmp.Or(tt.path, "/run"), true, tt.lines...)
+		r := envoy.Parse(req)
+		if tt.claims != nil {
+			r = token(t, req, cmp.Or(tt.key, "jwt_payload"), tt.claims)
+		}
+		got := i.identify(r)
+		kind, _, _ := strings.Cut(got.User, ":")
+		if kind != tt.user || got.Ambiguous != tt.ambiguous || got.Tier != cmp.Or(tt.tier, TierPlain) {
+			t.Errorf("%s: %+v, want user by %q, ambiguous %v, tier %s", name, got, tt.user, tt.ambiguous, cmp.Or(tt.tier, TierPlain))
+		}
+	}
+}
+
+// TestVerifiedUsersApart: who only says that he is ann has not the bucket of the ann whom Envoy has verified.
+func TestVerifiedUsersApart(t *testing.T) {
+	i := newIdentifier(Config{UserSources: UserSources{UserJWT, UserHeader}, JWTPayload: "p", JWTUserClaim: "sub"})
+	verified := i.identify(token(t, checkRequest("203.0.113.9", "/run", true), "p", map[string]any{"sub": "ann"}))
+	said := i.identify(envoy.Parse(checkRequest("203.0.113.9", "/run", true, line{"x-user-id", "ann"})))
+	again := i.identify(token(t, checkRequest("203.0.113.8", "/run", false), "p", map[string]any{"sub": "ann"}))
+	if verified.User == said.User || verified.User != again.User {
+		t.Errorf("verified %q and %q, said %q", verified.User, again.User, said.User)
+	}
+}
+
+func TestUserSources(t *testing.T) {
+	for text, ok := range map[string]bool{
+		"jwt": true, "jwt,header,query": true, " query , jwt ": true, "none": true,
+		"": false, "jwt,": false, "none,jwt": false, "jwt,jwt": false, "cookie": false,
+	} {
+		var s UserSources
+		err := s.UnmarshalText([]byte(text))
+		if (err == nil) != ok {
+			t.Errorf("%q: %v, %v", text, s, err)
+		}
+		var again UserSources
+		if ok && (again.UnmarshalText([]byte(s.String())) != nil || again.String() != s.String()) {
+			t.Errorf("%q does not come back: %q", text, s)
+		}
+	}
 }

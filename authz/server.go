@@ -8,7 +8,6 @@ import (
 	"context"
 	"log/slog"
 	"runtime/debug"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -46,14 +45,14 @@ const failureRetry = 5 * time.Second
 type Server struct {
 	authv3.UnimplementedAuthorizationServer
 
-	cfg            Config
-	clientIPHeader string
-	limits         Limits
-	limiter        Limiter
-	queue          Queue
-	metrics        *metrics
-	log            *slog.Logger
-	lastComplaint  atomic.Int64
+	cfg           Config
+	callers       identifier
+	limits        Limits
+	limiter       Limiter
+	queue         Queue
+	metrics       *metrics
+	log           *slog.Logger
+	lastComplaint atomic.Int64
 }
 
 var _ authv3.AuthorizationServer = (*Server)(nil)
@@ -61,13 +60,13 @@ var _ authv3.AuthorizationServer = (*Server)(nil)
 // New returns a server. A nil queue means that there is none to look after.
 func New(cfg Config, limits Limits, limiter Limiter, queue Queue, reg prometheus.Registerer, log *slog.Logger) *Server {
 	return &Server{
-		cfg:            cfg,
-		clientIPHeader: strings.ToLower(cfg.ClientIPHeader),
-		limits:         limits,
-		limiter:        limiter,
-		queue:          queue,
-		metrics:        newMetrics(reg),
-		log:            log,
+		cfg:     cfg,
+		callers: newIdentifier(cfg),
+		limits:  limits,
+		limiter: limiter,
+		queue:   queue,
+		metrics: newMetrics(reg),
+		log:     log,
 	}
 }
 
@@ -171,7 +170,7 @@ func (s *Server) take(ctx context.Context, r envoy.Request, d *Decision) (keys [
 	if !s.cfg.LimitEnabled {
 		return nil, false
 	}
-	caller := identify(r, s.cfg.TrustedProxies, s.clientIPHeader)
+	caller := s.callers.identify(r)
 	if caller.Ambiguous {
 		s.metrics.ambiguous.Inc()
 	}

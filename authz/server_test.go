@@ -82,6 +82,7 @@ func config(t testing.TB) Config {
 	return Config{
 		LimitEnabled: true, LimitFailureMode: FailLocal, QueueFailureMode: FailAllow, Headers: HeadersDraft,
 		ClientIPHeader: "CF-Connecting-IP", TrustedProxies: proxies(t, defaultProxies), RedisTimeout: 100 * time.Millisecond,
+		UserSources: UserSources{UserHeader, UserQuery},
 	}
 }
 

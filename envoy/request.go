@@ -10,11 +10,16 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/protobuf/types/known/structpb"
 )
 
 // PolicyExtension is the key of the context extension in which Envoy's route
 // names the policy.
 const PolicyExtension = "policy"
+
+// jwtNamespace is where Envoy's jwt_authn filter puts the payload of a token that
+// it has verified (payload_in_metadata). No client can write there.
+const jwtNamespace = "envoy.filters.http.jwt_authn"
 
 // Request is what the gate reads of a CheckRequest. Its zero value is a request
 // of which nothing is known.
@@ -29,6 +34,7 @@ type Request struct {
 
 	headers map[string]string
 	lines   []*corev3.HeaderValue
+	jwt     *structpb.Struct
 }
 
 // Peer is the other end of the connection to Envoy; the zero value is unknown.
@@ -50,7 +56,16 @@ func Parse(req *authv3.CheckRequest) Request {
 		Peer:    peer(attrs.GetSource().GetAddress()),
 		headers: http.GetHeaders(),
 		lines:   http.GetHeaderMap().GetHeaders(),
+		jwt:     attrs.GetMetadataContext().GetFilterMetadata()[jwtNamespace],
 	}
+}
+
+// Claim returns a claim of the verified token whose payload Envoy keeps under
+// payload, the provider's payload_in_metadata; nil if there is none. It is a
+// string, a float64, a bool, or a slice or map of those.
+func (r Request) Claim(payload, claim string) any {
+	token := r.jwt.GetFields()[payload].GetStructValue()
+	return token.GetFields()[claim].AsInterface()
 }
 
 func peer(a *corev3.Address) Peer {

@@ -24,7 +24,7 @@ const (
 	gateCluster   = "cluster_name: gate # or gate_unix"
 )
 
-// Configurations, relative to the repository.
+// Configurations, relative to the repository (others by their absolute path).
 const (
 	ShippedConfig = "envoy/envoy.yaml"
 	RawConfig     = "test/e2e/testdata/envoy-raw.yaml" // normalises nothing, checks every route, no policy
@@ -43,7 +43,10 @@ type Envoy struct {
 func StartEnvoy(tb testing.TB, config, api string, gates ...string) *Envoy {
 	tb.Helper()
 	dir := tb.TempDir()
-	text, err := os.ReadFile(filepath.Join(Root(), config))
+	if !filepath.IsAbs(config) {
+		config = filepath.Join(Root(), config)
+	}
+	text, err := os.ReadFile(config)
 	if err != nil {
 		tb.Fatalf("read Envoy configuration: %v", err)
 	}

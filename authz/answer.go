@@ -22,6 +22,7 @@ var details = map[Reason]string{
 	ReasonQueueUnknown:       "The state of the job queue is unknown. Please retry later.",
 	ReasonLimiterUnavailable: "The rate limiter is unavailable. Please retry later.",
 	ReasonUnknownPolicy:      "The gateway is misconfigured.",
+	ReasonOverloaded:         "The gateway is overloaded. Please retry later.",
 	ReasonInternal:           "The gateway failed. Please retry later.",
 }
 

@@ -50,6 +50,9 @@ type Config struct {
 	JWTTierClaim string `env:"JWT_TIER_CLAIM"`
 	// RedisTimeout bounds all that one Check waits for Redis.
 	RedisTimeout time.Duration `env:"REDIS_TIMEOUT" envDefault:"100ms"`
+	// MaxChecks bounds the Checks under way; those beyond are decided at once, by
+	// the failure modes.
+	MaxChecks int `env:"MAX_CONCURRENT_CHECKS" envDefault:"4096"`
 }
 
 // Validate returns every mistake, each beginning with its variable's name.
@@ -68,6 +71,9 @@ func (c Config) Validate() []error {
 	}
 	if c.RedisTimeout < time.Millisecond || c.RedisTimeout > time.Minute {
 		errs = append(errs, fmt.Errorf("REDIS_TIMEOUT: %v is not between 1ms and 1m", c.RedisTimeout))
+	}
+	if c.MaxChecks < 1 || c.MaxChecks > 1_000_000 {
+		errs = append(errs, fmt.Errorf("MAX_CONCURRENT_CHECKS: %d is not between 1 and 1000000", c.MaxChecks))
 	}
 	return errs
 }

@@ -23,6 +23,7 @@ const (
 	ReasonQueueUnknown       Reason = "queue_unknown"
 	ReasonLimiterUnavailable Reason = "limiter_unavailable"
 	ReasonUnknownPolicy      Reason = "unknown_policy"
+	ReasonOverloaded         Reason = "overloaded"
 	ReasonInternal           Reason = "internal"
 )
 

@@ -1,6 +1,8 @@
 package authz
 
 import (
+	"sync/atomic"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
@@ -13,7 +15,8 @@ type metrics struct {
 	duration  prometheus.Histogram
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
+// newMetrics registers the series; underWay is asked at each scrape.
+func newMetrics(reg prometheus.Registerer, underWay *atomic.Int64) *metrics {
 	f := promauto.With(reg)
 	m := &metrics{
 		decisions: f.NewCounterVec(prometheus.CounterOpts{
@@ -38,10 +41,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Buckets: []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25},
 		}),
 	}
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "refrakt_gate_checks_in_progress",
+		Help: "Questions of Envoy that are being decided.",
+	}, func() float64 { return float64(underWay.Load()) })
 	// What alerts divide by or watch for is there, at 0, from the beginning.
 	for _, p := range []Policy{PolicyRun, PolicyAssistant} {
 		m.decisions.WithLabelValues(string(p), "allow", string(ReasonOK))
-		for _, r := range []Reason{ReasonRateLimited, ReasonQueueFull, ReasonQueueSlow, ReasonQueueUnknown, ReasonLimiterUnavailable, ReasonInternal} {
+		for _, r := range []Reason{ReasonRateLimited, ReasonQueueFull, ReasonQueueSlow, ReasonQueueUnknown, ReasonLimiterUnavailable, ReasonOverloaded, ReasonInternal} {
 			m.decisions.WithLabelValues(string(p), "deny", string(r))
 		}
 		m.shadowed.WithLabelValues(string(p))

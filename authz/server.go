@@ -53,21 +53,23 @@ type Server struct {
 	metrics       *metrics
 	log           *slog.Logger
 	lastComplaint atomic.Int64
+	underWay      atomic.Int64
 }
 
 var _ authv3.AuthorizationServer = (*Server)(nil)
 
 // New returns a server. A nil queue means that there is none to look after.
 func New(cfg Config, limits Limits, limiter Limiter, queue Queue, reg prometheus.Registerer, log *slog.Logger) *Server {
-	return &Server{
+	s := &Server{
 		cfg:     cfg,
 		callers: newIdentifier(cfg),
 		limits:  limits,
 		limiter: limiter,
 		queue:   queue,
-		metrics: newMetrics(reg),
 		log:     log,
 	}
+	s.metrics = newMetrics(reg, &s.underWay)
+	return s
 }
 
 // Check answers Envoy. The answer is always a verdict, never an error: an error
@@ -77,7 +79,8 @@ func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.C
 	ctx, cancel := context.WithTimeout(ctx, s.budget(ctx))
 	defer cancel()
 
-	d := s.decideSafely(ctx, req)
+	d := s.decideSafely(ctx, req, s.underWay.Add(1) > int64(s.cfg.MaxChecks))
+	s.underWay.Add(-1)
 
 	s.metrics.duration.Observe(time.Since(start).Seconds())
 	s.metrics.decisions.WithLabelValues(string(d.Policy), verdict(d.Denied), string(d.Reason)).Inc()
@@ -101,8 +104,9 @@ func (s *Server) budget(ctx context.Context) time.Duration {
 	return min(s.cfg.RedisTimeout, time.Until(deadline)*3/4)
 }
 
-// decideSafely decides and turns a panic into a verdict by the failure modes.
-func (s *Server) decideSafely(ctx context.Context, req *authv3.CheckRequest) (d Decision) {
+// decideSafely decides and turns a panic into a verdict by the failure modes. With
+// overloaded nothing is asked that could take time.
+func (s *Server) decideSafely(ctx context.Context, req *authv3.CheckRequest, overloaded bool) (d Decision) {
 	d.Policy = PolicyRun // as long as nothing is known
 	defer func() {
 		if p := recover(); p != nil {
@@ -111,7 +115,7 @@ func (s *Server) decideSafely(ctx context.Context, req *authv3.CheckRequest) (d 
 			d.apply(finding{reason: ReasonInternal, wait: failureRetry, fails: s.failsClosed()}, false)
 		}
 	}()
-	s.decide(ctx, envoy.Parse(req), &d)
+	s.decide(ctx, envoy.Parse(req), &d, overloaded)
 	return d
 }
 
@@ -127,7 +131,7 @@ func (s *Server) failsClosed() bool {
 
 // decide goes through the checks in their fixed order: what costs nothing first,
 // and no token is spent on a request that the queue turns away.
-func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision) {
+func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overloaded bool) {
 	d.Policy, d.Reason = classify(r.Policy, r.Path), ReasonOK
 	switch {
 	case d.Policy == PolicyNone:
@@ -139,6 +143,10 @@ func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision) {
 		return
 	case isPreflight(r):
 		d.Reason = ReasonPreflight
+		return
+	case overloaded:
+		s.complain(ctx, "more Checks at once than MAX_CONCURRENT_CHECKS; those beyond are decided by the failure modes")
+		d.apply(finding{reason: ReasonOverloaded, wait: failureRetry, fails: s.failsClosed()}, false)
 		return
 	}
 

@@ -82,7 +82,7 @@ func config(t testing.TB) Config {
 	return Config{
 		LimitEnabled: true, LimitFailureMode: FailLocal, QueueFailureMode: FailAllow, Headers: HeadersDraft,
 		ClientIPHeader: "CF-Connecting-IP", TrustedProxies: proxies(t, defaultProxies), RedisTimeout: 100 * time.Millisecond,
-		UserSources: UserSources{UserHeader, UserQuery},
+		UserSources: UserSources{UserHeader, UserQuery}, MaxChecks: 100,
 	}
 }
 
@@ -345,6 +345,53 @@ func TestPanicIsAVerdict(t *testing.T) {
 			}
 			if strings.Count(log.String(), "boom") == 0 || strings.Count(log.String(), "panic while deciding") != 1 {
 				t.Errorf("want one line about the panic, got:\n%s", log.String())
+			}
+		})
+	}
+}
+
+// TestTooManyChecks: beyond the limit the answer is a verdict, at once, and it costs nobody a token.
+func TestTooManyChecks(t *testing.T) {
+	for mode, status := range map[FailureMode]int{FailLocal: http.StatusServiceUnavailable, FailDeny: http.StatusServiceUnavailable, FailAllow: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := config(t)
+			cfg.MaxChecks, cfg.LimitFailureMode = 2, mode
+			release := make(chan struct{})
+			var calls []string
+			limiter := fakeLimiter{&calls, func(ctx context.Context, l quota.Limit) (quota.Result, error) {
+				<-release
+				return takes(ctx, l)
+			}}
+			reg := prometheus.NewRegistry()
+			s := New(cfg, Limits{tiers, tiers}, limiter, nil, reg, slog.New(slog.DiscardHandler))
+			ask := func() *authv3.CheckResponse {
+				resp, err := s.Check(t.Context(), checkRequest("203.0.113.9", "/run", true))
+				if err != nil {
+					t.Errorf("Check: %v", err)
+				}
+				return resp
+			}
+			first := make(chan *authv3.CheckResponse)
+			go func() { first <- ask() }()
+			synctest.Wait()
+			go func() { first <- ask() }()
+			synctest.Wait()
+			if n := metrictest.Value(t, reg, "refrakt_gate_checks_in_progress"); n != 2 {
+				t.Errorf("%v in progress, want 2", n)
+			}
+			compare(t, ask(), status, `{"detail":"The gateway is overloaded. Please retry later."}`, "5")
+			if resp, _ := s.Check(t.Context(), checkRequest("203.0.113.9", "/ping", true)); resp.GetStatus().GetCode() != 0 {
+				t.Error("a request that is not guarded is denied")
+			}
+			close(release)
+			compare(t, <-first, 0, "", "")
+			compare(t, <-first, 0, "", "")
+			compare(t, ask(), 0, "", "") // there is room again
+			if n := metrictest.Value(t, reg, "refrakt_gate_decisions_total", "policy", "run", "reason", "overloaded"); n != 1 {
+				t.Errorf("counted %v times, want once", n)
+			}
+			if len(calls) != 3 {
+				t.Errorf("the limiter was asked %q", calls)
 			}
 		})
 	}

@@ -110,7 +110,7 @@ func TestMetricsDocReasons(t *testing.T) {
 	list, _, _ = strings.Cut(list, "\n\n")
 	for _, r := range []authz.Reason{
 		authz.ReasonOK, authz.ReasonNotGuarded, authz.ReasonPreflight, authz.ReasonRateLimited, authz.ReasonQueueFull, authz.ReasonQueueSlow,
-		authz.ReasonQueueUnknown, authz.ReasonLimiterUnavailable, authz.ReasonUnknownPolicy, authz.ReasonInternal,
+		authz.ReasonQueueUnknown, authz.ReasonLimiterUnavailable, authz.ReasonUnknownPolicy, authz.ReasonOverloaded, authz.ReasonInternal,
 	} {
 		if !strings.Contains(list, "`"+string(r)+"`") {
 			t.Errorf("reason %s is not listed", r)

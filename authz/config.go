@@ -31,9 +31,7 @@ const (
 // Config says who a caller is and what is enforced.
 type Config struct {
 	LimitEnabled bool `env:"RATE_LIMIT_ENABLED" envDefault:"true"`
-	// LimitShadow and QueueShadow let through what the check would deny, and record it.
-	LimitShadow      bool        `env:"RATE_LIMIT_SHADOW" envDefault:"false"`
-	QueueShadow      bool        `env:"QUEUE_SHADOW" envDefault:"false"`
+	Switches
 	LimitFailureMode FailureMode `env:"RATE_LIMIT_FAILURE_MODE" envDefault:"local"`
 	QueueFailureMode FailureMode `env:"QUEUE_FAILURE_MODE" envDefault:"allow"`
 	Headers          HeaderForm  `env:"RATE_LIMIT_HEADERS" envDefault:"draft"`

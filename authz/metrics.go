@@ -13,6 +13,7 @@ type metrics struct {
 	ambiguous prometheus.Counter
 	unknownIP prometheus.Counter
 	duration  prometheus.Histogram
+	shadow    *prometheus.GaugeVec
 }
 
 // newMetrics registers the series; underWay is asked at each scrape.
@@ -27,6 +28,10 @@ func newMetrics(reg prometheus.Registerer, underWay *atomic.Int64) *metrics {
 			Name: "refrakt_gate_shadow_denials_total",
 			Help: "Requests that a check in shadow mode would have denied.",
 		}, []string{"policy"}),
+		shadow: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "refrakt_gate_shadow_active",
+			Help: "1 while a check (limit, queue) only records what it would deny, 0 while it is enforced.",
+		}, []string{"check", "policy"}),
 		ambiguous: f.NewCounter(prometheus.CounterOpts{
 			Name: "refrakt_gate_ambiguous_users_total",
 			Help: "Requests that named a user ambiguously and were counted as anonymous.",
@@ -55,4 +60,17 @@ func newMetrics(reg prometheus.Registerer, underWay *atomic.Int64) *metrics {
 	}
 	m.decisions.WithLabelValues(string(PolicyUnknown), "deny", string(ReasonUnknownPolicy))
 	return m
+}
+
+// show tells which checks are in shadow mode.
+func (m *metrics) show(s Switches) {
+	for check, shadow := range map[string]Shadow{"limit": s.LimitShadow, "queue": s.QueueShadow} {
+		for _, p := range []Policy{PolicyRun, PolicyAssistant} {
+			on := 0.0
+			if shadow.has(p) {
+				on = 1
+			}
+			m.shadow.WithLabelValues(check, string(p)).Set(on)
+		}
+	}
 }

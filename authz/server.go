@@ -52,6 +52,7 @@ type Server struct {
 	queue         Queue
 	metrics       *metrics
 	log           *slog.Logger
+	switches      atomic.Pointer[Switches]
 	lastComplaint atomic.Int64
 	underWay      atomic.Int64
 }
@@ -69,7 +70,14 @@ func New(cfg Config, limits Limits, limiter Limiter, queue Queue, reg prometheus
 		log:     log,
 	}
 	s.metrics = newMetrics(reg, &s.underWay)
+	s.Switch(cfg.Switches)
 	return s
+}
+
+// Switch puts other switches in force, for requests that come from now on.
+func (s *Server) Switch(to Switches) {
+	s.switches.Store(&to)
+	s.metrics.show(to)
 }
 
 // Check answers Envoy. The answer is always a verdict, never an error: an error
@@ -150,15 +158,17 @@ func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overl
 		return
 	}
 
-	if s.queue != nil && d.apply(queueFinding(s.lookAtQueue(d.Policy), s.cfg.QueueFailureMode), s.cfg.QueueShadow) {
+	switches := s.switches.Load()
+	queueShadow := switches.QueueShadow.has(d.Policy)
+	if s.queue != nil && d.apply(queueFinding(s.lookAtQueue(d.Policy), s.cfg.QueueFailureMode), queueShadow) {
 		return
 	}
-	keys, taken := s.take(ctx, r, d)
+	keys, taken := s.take(ctx, r, d, switches.LimitShadow.has(d.Policy))
 	if d.Denied {
 		return
 	}
 	if s.queue != nil && addsJob(d.Policy) &&
-		d.apply(queueFinding(s.queue.Admit(ctx), s.cfg.QueueFailureMode), s.cfg.QueueShadow) && taken {
+		d.apply(queueFinding(s.queue.Admit(ctx), s.cfg.QueueFailureMode), queueShadow) && taken {
 		s.giveBack(ctx, d, keys)
 	}
 }
@@ -174,7 +184,7 @@ func (s *Server) lookAtQueue(p Policy) backpressure.Verdict {
 }
 
 // take asks the limiter for the caller's tokens and enters the outcome into d.
-func (s *Server) take(ctx context.Context, r envoy.Request, d *Decision) (keys []string, taken bool) {
+func (s *Server) take(ctx context.Context, r envoy.Request, d *Decision, shadow bool) (keys []string, taken bool) {
 	if !s.cfg.LimitEnabled {
 		return nil, false
 	}
@@ -194,7 +204,7 @@ func (s *Server) take(ctx context.Context, r envoy.Request, d *Decision) (keys [
 	if err == nil {
 		d.Bucket = &result
 	}
-	d.apply(limitFinding(result, err, s.cfg.LimitFailureMode, failureRetry), s.cfg.LimitShadow)
+	d.apply(limitFinding(result, err, s.cfg.LimitFailureMode, failureRetry), shadow)
 	return keys, err == nil && result.Taken
 }
 

@@ -78,6 +78,8 @@ var (
 	}
 )
 
+var everywhere = Shadow{run: true, assistant: true}
+
 func config(t testing.TB) Config {
 	return Config{
 		LimitEnabled: true, LimitFailureMode: FailLocal, QueueFailureMode: FailAllow, Headers: HeadersDraft,
@@ -132,28 +134,28 @@ func TestCheckOrder(t *testing.T) {
 		"queue unknown, allow": {state: unknown, want: want{reason: ReasonQueueUnknown, calls: "state, " + take + ", admit", buckets: true}},
 		"queue unknown, deny": {state: unknown, change: func(c *Config) { c.QueueFailureMode = FailDeny },
 			want: want{status: 503, reason: ReasonQueueUnknown, calls: "state", retry: "33", body: `{"detail":"The state of the job queue is unknown. Please retry later."}`}},
-		"queue full, shadow": {state: full, change: func(c *Config) { c.QueueShadow = true },
+		"queue full, shadow": {state: full, change: func(c *Config) { c.QueueShadow = everywhere },
 			want: want{reason: ReasonQueueFull, shadow: true, calls: "state, " + take + ", admit", buckets: true}},
-		"queue unknown, deny, shadow": {state: unknown, change: func(c *Config) { c.QueueFailureMode = FailDeny; c.QueueShadow = true },
+		"queue unknown, deny, shadow": {state: unknown, change: func(c *Config) { c.QueueFailureMode = FailDeny; c.QueueShadow = everywhere },
 			want: want{reason: ReasonQueueUnknown, shadow: true, calls: "state, " + take + ", admit", buckets: true}},
 		"bucket empty":              {take: denies, want: limited},
 		"bucket empty, queue noted": {take: denies, state: unknown, want: limited},
-		"bucket empty, queue in shadow": {take: denies, state: full, change: func(c *Config) { c.QueueShadow = true },
+		"bucket empty, queue in shadow": {take: denies, state: full, change: func(c *Config) { c.QueueShadow = everywhere },
 			want: func() want { w := limited; w.shadow = true; return w }()},
-		"bucket empty, shadow": {take: denies, change: func(c *Config) { c.LimitShadow = true },
+		"bucket empty, shadow": {take: denies, change: func(c *Config) { c.LimitShadow = everywhere },
 			want: want{reason: ReasonRateLimited, shadow: true, calls: "state, " + take + ", admit", buckets: true}},
 		"limits off": {take: denies, change: func(c *Config) { c.LimitEnabled = false }, want: want{reason: ReasonOK, calls: "state, admit"}},
 		"limiter away, allow": {take: fails, change: func(c *Config) { c.LimitFailureMode = FailAllow },
 			want: want{reason: ReasonLimiterUnavailable, calls: "state, " + take + ", admit"}},
 		"limiter away, deny": {take: fails, change: func(c *Config) { c.LimitFailureMode = FailDeny },
 			want: want{status: 503, reason: ReasonLimiterUnavailable, calls: "state, " + take, retry: "5", body: `{"detail":"The rate limiter is unavailable. Please retry later."}`}},
-		"limiter away, deny, shadow": {take: fails, change: func(c *Config) { c.LimitFailureMode = FailDeny; c.LimitShadow = true },
+		"limiter away, deny, shadow": {take: fails, change: func(c *Config) { c.LimitFailureMode = FailDeny; c.LimitShadow = everywhere },
 			want: want{reason: ReasonLimiterUnavailable, shadow: true, calls: "state, " + take + ", admit"}},
 		"full at the last look": {admit: full,
 			want: want{status: 503, reason: ReasonQueueFull, calls: "state, " + take + ", admit, " + give, retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`}},
-		"full at the last look, shadow": {admit: full, change: func(c *Config) { c.QueueShadow = true },
+		"full at the last look, shadow": {admit: full, change: func(c *Config) { c.QueueShadow = everywhere },
 			want: want{reason: ReasonQueueFull, shadow: true, calls: "state, " + take + ", admit", buckets: true}},
-		"full at the last look, nothing to give": {admit: full, take: denies, change: func(c *Config) { c.LimitShadow = true },
+		"full at the last look, nothing to give": {admit: full, take: denies, change: func(c *Config) { c.LimitShadow = everywhere },
 			want: want{status: 503, reason: ReasonQueueFull, shadow: true, calls: "state, " + take + ", admit", retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`, buckets: true}},
 		"unknown at the last look, deny": {admit: unknown, change: func(c *Config) { c.QueueFailureMode = FailDeny },
 			want: want{status: 503, reason: ReasonQueueUnknown, calls: "state, " + take + ", admit, " + give, retry: "33", body: `{"detail":"The state of the job queue is unknown. Please retry later."}`}},
@@ -347,6 +349,53 @@ func TestPanicIsAVerdict(t *testing.T) {
 				t.Errorf("want one line about the panic, got:\n%s", log.String())
 			}
 		})
+	}
+}
+
+// TestSwitch: a check is switched to shadow and back, for one policy, while the server runs.
+func TestSwitch(t *testing.T) {
+	var calls []string
+	reg := prometheus.NewRegistry()
+	s := New(config(t), Limits{tiers, tiers}, fakeLimiter{&calls, denies}, nil, reg, slog.New(slog.DiscardHandler))
+	want := func(path string, status int) {
+		t.Helper()
+		resp, err := s.Check(t.Context(), checkRequest("203.0.113.9", path, true))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if denied := resp.GetDeniedResponse(); int(denied.GetStatus().GetCode()) != status {
+			t.Errorf("%s: %v, want %d", path, denied.GetStatus(), status)
+		}
+	}
+	want("/run", 429)
+	s.Switch(Switches{LimitShadow: Shadow{run: true}})
+	want("/run", 0)
+	want("/assistant", 429)
+	for series, on := range map[[2]string]float64{{"limit", "run"}: 1, {"limit", "assistant"}: 0, {"queue", "run"}: 0, {"queue", "assistant"}: 0} {
+		if got := metrictest.Value(t, reg, "refrakt_gate_shadow_active", "check", series[0], "policy", series[1]); got != on {
+			t.Errorf("%v is shown as %v, want %v", series, got, on)
+		}
+	}
+	s.Switch(Switches{})
+	want("/run", 429)
+	if n := metrictest.Value(t, reg, "refrakt_gate_shadow_denials_total", "policy", "run"); n != 1 {
+		t.Errorf("%v shadow denials, want 1", n)
+	}
+}
+
+func TestShadow(t *testing.T) {
+	for text, want := range map[string]string{
+		"true": "true", "YES": "true", "0": "false", "off": "false", "run": "run", "assistant": "assistant", "run, assistant": "true",
+		"": "error", "2": "error", "run,true": "error", "RUN": "error",
+	} {
+		var s Shadow
+		got := "error"
+		if err := s.UnmarshalText([]byte(text)); err == nil {
+			got = s.String()
+		}
+		if got != want {
+			t.Errorf("%q: %s, want %s", text, got, want)
+		}
 	}
 }
 

@@ -109,7 +109,7 @@ func (serveCmd) Run(p *process) error {
 	defer stop()
 	// From the first signal on the next one has its usual effect: it ends the process.
 	context.AfterFunc(ctx, stop)
-	return serve(ctx, cfg, p.stderr)
+	return serve(ctx, cfg, p.env, p.stderr)
 }
 
 type configCmd struct{}

@@ -28,7 +28,9 @@ type Config struct {
 	// QueueURL is the Redis of the queue; empty: no queue, buckets in memory.
 	QueueURL string `env:"QUEUE_URL"`
 	// LimitRedisURL is the Redis of the buckets; empty: QueueURL.
-	LimitRedisURL   string        `env:"RATE_LIMIT_REDIS_URL"`
+	LimitRedisURL string `env:"RATE_LIMIT_REDIS_URL"`
+	// SwitchesFile may change some settings while the gate runs; empty: none.
+	SwitchesFile    string        `env:"SWITCHES_FILE"`
 	StartupTimeout  time.Duration `env:"STARTUP_TIMEOUT" envDefault:"30s"`
 	ShutdownDrain   time.Duration `env:"SHUTDOWN_DRAIN" envDefault:"2s"`
 	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"10s"`
@@ -51,6 +53,8 @@ var secrets = map[string]func(string) string{
 // it, each beginning with the name of the variable.
 func loadConfig(environ map[string]string) (Config, []error) {
 	environ, errs := readSecretFiles(environ)
+	environ, more := readSwitches(environ)
+	errs = append(errs, more...)
 	var cfg Config
 	opts := env.Options{Environment: environ, FuncMap: map[reflect.Type]env.ParserFunc{
 		reflect.TypeFor[time.Duration](): parseDuration,

@@ -81,11 +81,13 @@ func meaning(cfg Config) []string {
 			add("while the state of the queue is unknown: %s", cfg.Authz.QueueFailureMode)
 		}
 	}
-	if cfg.Authz.LimitShadow {
-		add("SHADOW: rate limits are counted but not enforced")
-	}
-	if cfg.Authz.QueueShadow {
-		add("SHADOW: queue checks are counted but not enforced")
+	for _, shadow := range []struct {
+		check string
+		on    authz.Shadow
+	}{{"rate limits", cfg.Authz.LimitShadow}, {"queue checks", cfg.Authz.QueueShadow}} {
+		if shadow.on != (authz.Shadow{}) {
+			add("SHADOW: %s are counted but not enforced (for: %s)", shadow.check, shadow.on)
+		}
 	}
 	return lines
 }

@@ -28,7 +28,8 @@ import (
 
 // serve runs the gate until ctx ends and everything has stopped in order. The
 // telemetry port is up first and down last, so that it can tell about the rest.
-func serve(ctx context.Context, cfg Config, logs io.Writer) (err error) {
+// cfg was read from environ, which is read again when SWITCHES_FILE changes.
+func serve(ctx context.Context, cfg Config, environ map[string]string, logs io.Writer) (err error) {
 	log := telemetry.NewLogger(cfg.Telemetry, logs)
 	defer func() {
 		if err != nil {
@@ -58,7 +59,7 @@ func serve(ctx context.Context, cfg Config, logs io.Writer) (err error) {
 		defer cancel()
 		return g.telemetry.Run(telemetryCtx, l)
 	})
-	err = g.serveEnvoy(ctx)
+	err = g.serveEnvoy(ctx, environ)
 	stopTelemetry()
 	if err := errors.Join(err, telemetryDone.Wait()); err != nil {
 		return err
@@ -75,6 +76,7 @@ type gate struct {
 	telemetry *telemetry.Server
 	health    *health.Server
 	server    *grpc.Server
+	checks    *authz.Server
 
 	queueRedis, limiterRedis *redis.Client         // nil: not used
 	monitor                  *backpressure.Monitor // nil: no queue
@@ -113,7 +115,8 @@ func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, err
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 10 * time.Second}),
 	)
-	authv3.RegisterAuthorizationServer(g.server, authz.New(cfg.Authz, limits, limiter, queue, reg, log))
+	g.checks = authz.New(cfg.Authz, limits, limiter, queue, reg, log)
+	authv3.RegisterAuthorizationServer(g.server, g.checks)
 	healthpb.RegisterHealthServer(g.server, g.health)
 	return g, nil
 }
@@ -167,7 +170,7 @@ func (g *gate) degraded() []string {
 }
 
 // serveEnvoy waits for Redis, serves Envoy until ctx ends, and drains.
-func (g *gate) serveEnvoy(ctx context.Context) error {
+func (g *gate) serveEnvoy(ctx context.Context, environ map[string]string) error {
 	if g.monitor == nil {
 		g.log.Warn("QUEUE_URL is not set: the queue is not looked at, and buckets that are not in RATE_LIMIT_REDIS_URL are this process's own")
 	}
@@ -197,6 +200,12 @@ func (g *gate) serveEnvoy(ctx context.Context) error {
 	}
 	if g.failover != nil {
 		run.Go(func() error { return g.failover.Run(failed) })
+	}
+	if g.cfg.SwitchesFile != "" {
+		run.Go(func() error {
+			watchSwitches(failed, environ, g.cfg.Authz.Switches, g.checks.Switch, g.log)
+			return nil
+		})
 	}
 	// Counting ends when the drain begins: another replica goes on at once, and
 	// what was counted here can still be scraped. Where nobody scrapes, nothing

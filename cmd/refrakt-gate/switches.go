@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+
+	"github.com/refrakt-hub/refrakt-gate/authz"
+)
+
+// switchable are the settings that SWITCHES_FILE may change while the gate runs.
+var switchable = []string{"RATE_LIMIT_SHADOW", "QUEUE_SHADOW"}
+
+// readSwitches puts the settings of SWITCHES_FILE over those of the environment.
+// A file that is not there changes nothing.
+func readSwitches(environ map[string]string) (map[string]string, []error) {
+	path := environ["SWITCHES_FILE"]
+	if path == "" {
+		return environ, nil
+	}
+	content, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	if errors.Is(err, fs.ErrNotExist) {
+		return environ, nil
+	}
+	if err != nil {
+		return environ, []error{fmt.Errorf("SWITCHES_FILE: %w", err)}
+	}
+	var errs []error
+	out := maps.Clone(environ)
+	for line := range strings.Lines(string(content)) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		name, value, _ := strings.Cut(line, "=")
+		if name = strings.TrimSpace(name); !slices.Contains(switchable, name) {
+			errs = append(errs, fmt.Errorf("SWITCHES_FILE: %q is none of %s", name, strings.Join(switchable, ", ")))
+			continue
+		}
+		out[name] = strings.TrimSpace(value)
+	}
+	return out, errs
+}
+
+// switchesInterval is how often SWITCHES_FILE is looked at.
+const switchesInterval = time.Second
+
+// watchSwitches puts what is in SWITCHES_FILE in force whenever it changes, until
+// ctx ends. A file with a mistake changes nothing.
+func watchSwitches(ctx context.Context, environ map[string]string, now authz.Switches, apply func(authz.Switches), log *slog.Logger) {
+	tick := time.NewTicker(switchesInterval)
+	defer tick.Stop()
+	complaint := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		next, err := loadSwitches(environ)
+		if err != nil {
+			if err.Error() != complaint {
+				complaint = err.Error()
+				log.Error("what is in SWITCHES_FILE does not count; what was in force stays so", "error", err)
+			}
+			continue
+		}
+		complaint = ""
+		if next != now {
+			now = next
+			apply(now)
+			log.Warn("switched", "RATE_LIMIT_SHADOW", now.LimitShadow.String(), "QUEUE_SHADOW", now.QueueShadow.String())
+		}
+	}
+}
+
+func loadSwitches(environ map[string]string) (authz.Switches, error) {
+	environ, errs := readSwitches(environ)
+	var s authz.Switches
+	err := env.ParseWithOptions(&s, env.Options{Environment: environ})
+	return s, errors.Join(append(errs, err)...)
+}

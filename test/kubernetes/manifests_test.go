@@ -1,0 +1,382 @@
+package kubernetes
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/refrakt-hub/refrakt-gate/test/e2e"
+)
+
+// What holds for everything that can be rendered.
+func TestManifests(t *testing.T) {
+	t.Parallel()
+	for _, dir := range kustomizations(t) {
+		t.Run(dir, func(t *testing.T) {
+			t.Parallel()
+			m := render(t, dir)
+			for name, check := range map[string]func(*testing.T, manifests){
+				"labels": checkLabels, "secrets": checkSecrets, "selectors": checkSelectors,
+				"images": checkImages, "security": checkSecurity, "resources": checkResources, "ports": checkPorts,
+				"volumes": checkVolumes, "settings": checkSettings, "grace": checkGrace,
+			} {
+				t.Run(name, func(t *testing.T) { check(t, m) })
+			}
+		})
+	}
+}
+
+func checkLabels(t *testing.T, m manifests) {
+	for _, o := range m.objects {
+		object, err := meta.Accessor(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, label := range []string{"app.kubernetes.io/name", "app.kubernetes.io/part-of"} {
+			if object.GetLabels()[label] == "" {
+				t.Errorf("%T %s has no label %s", o, object.GetName(), label)
+			}
+		}
+	}
+}
+
+var (
+	secretSettings = []string{"QUEUE_URL", "RATE_LIMIT_REDIS_URL", "PROMETHEUS_BEARER_TOKEN"}
+	withPassword   = regexp.MustCompile(`://[^/\s]*@`)
+)
+
+// Secrets are referred to, never written down.
+func checkSecrets(t *testing.T, m manifests) {
+	if found := withPassword.Find(m.text); found != nil {
+		t.Errorf("an address with a password: %s", found)
+	}
+	if found := all[*corev1.Secret](m); len(found) > 0 {
+		t.Errorf("it renders %d Secrets", len(found))
+	}
+	for _, c := range all[*corev1.ConfigMap](m) {
+		for _, name := range secretSettings {
+			if _, ok := c.Data[name]; ok {
+				t.Errorf("ConfigMap %s has %s", c.Name, name)
+			}
+		}
+	}
+	for _, c := range containers(m) {
+		for _, e := range c.Env {
+			if slices.Contains(secretSettings, e.Name) && (e.ValueFrom == nil || e.ValueFrom.SecretKeyRef == nil) {
+				t.Errorf("%s: %s is not from a Secret", c.Name, e.Name)
+			}
+		}
+	}
+}
+
+// container is a container and the pod it is in.
+type container struct {
+	corev1.Container
+
+	pod *corev1.PodSpec
+}
+
+func containers(m manifests) []container {
+	var found []container
+	for _, d := range all[*appsv1.Deployment](m) {
+		pod := &d.Spec.Template.Spec
+		for _, c := range slices.Concat(pod.InitContainers, pod.Containers) {
+			found = append(found, container{c, pod})
+		}
+	}
+	return found
+}
+
+// Everything that selects pods selects those of the Deployment, and names ports that they have.
+func checkSelectors(t *testing.T, m manifests) {
+	for _, d := range all[*appsv1.Deployment](m) {
+		pod := labels.Set(d.Spec.Template.Labels)
+		want := func(what string, s *metav1.LabelSelector) {
+			t.Helper()
+			selector, err := metav1.LabelSelectorAsSelector(s)
+			if err != nil || selector.Empty() || !selector.Matches(pod) {
+				t.Errorf("%s (%v): it does not select the pods %v, or it selects all", what, selector, pod)
+			}
+		}
+		want("Deployment", d.Spec.Selector)
+		for _, s := range all[*corev1.Service](m) {
+			want("Service", &metav1.LabelSelector{MatchLabels: s.Spec.Selector})
+			for _, p := range s.Spec.Ports {
+				wantPort(t, "Service", d, p.TargetPort)
+			}
+		}
+		for _, b := range all[*policyv1.PodDisruptionBudget](m) {
+			want("PodDisruptionBudget", b.Spec.Selector)
+		}
+		for _, c := range d.Spec.Template.Spec.TopologySpreadConstraints {
+			want("topologySpreadConstraint", c.LabelSelector)
+		}
+		for _, pm := range all[*monitoringv1.PodMonitor](m) {
+			want("PodMonitor", &pm.Spec.Selector)
+			for _, e := range pm.Spec.PodMetricsEndpoints {
+				wantPort(t, "PodMonitor", d, intstr.FromString(*e.Port))
+			}
+		}
+		for _, n := range all[*networkingv1.NetworkPolicy](m) {
+			want("NetworkPolicy", &n.Spec.PodSelector)
+			for _, rule := range n.Spec.Ingress {
+				for _, p := range rule.Ports {
+					wantPort(t, "NetworkPolicy", d, *p.Port)
+				}
+				for _, peer := range rule.From {
+					if s, err := metav1.LabelSelectorAsSelector(peer.PodSelector); err != nil || s.Matches(pod) {
+						t.Errorf("NetworkPolicy: the peer %v is the gate itself", s)
+					}
+				}
+			}
+		}
+		for _, h := range all[*autoscalingv2.HorizontalPodAutoscaler](m) {
+			if ref := h.Spec.ScaleTargetRef; ref.Kind != "Deployment" || ref.Name != d.Name || d.Spec.Replicas != nil {
+				t.Errorf("HorizontalPodAutoscaler of %s %s, beside Deployment %s with replicas %v", ref.Kind, ref.Name, d.Name, d.Spec.Replicas)
+			}
+		}
+	}
+}
+
+func wantPort(t *testing.T, what string, d *appsv1.Deployment, port intstr.IntOrString) {
+	t.Helper()
+	pod := d.Spec.Template.Spec
+	for _, c := range slices.Concat(pod.InitContainers, pod.Containers) {
+		if hasPort(c, port) {
+			return
+		}
+	}
+	t.Errorf("%s: no container has the port %s", what, port.String())
+}
+
+// A port by its name is one of this container.
+func hasPort(c corev1.Container, port intstr.IntOrString) bool {
+	return slices.ContainsFunc(c.Ports, func(p corev1.ContainerPort) bool {
+		return p.Name == port.StrVal && p.Name != "" || p.ContainerPort == port.IntVal && port.Type == intstr.Int
+	})
+}
+
+func checkImages(t *testing.T, m manifests) {
+	for _, c := range containers(m) {
+		name := c.Image[strings.LastIndex(c.Image, "/")+1:]
+		if _, tag, _ := strings.Cut(name, ":"); tag == "" || tag == "latest" {
+			t.Errorf("%s: the image %q is not pinned", c.Name, c.Image)
+		}
+		if version, ok := strings.CutPrefix(c.Image, "envoyproxy/envoy:distroless-v"); ok {
+			requirements, err := os.ReadFile(filepath.Join(e2e.Root(), "examples", "requirements-dev.txt"))
+			if err != nil || !strings.Contains(string(requirements), "\nenvoy-server=="+version+"\n") {
+				t.Errorf("it runs Envoy %s, the tests run another: %s %v", version, requirements, err)
+			}
+		}
+	}
+}
+
+func checkSecurity(t *testing.T, m manifests) {
+	yes := func(b *bool) bool { return b != nil && *b }
+	no := func(b *bool) bool { return b != nil && !*b }
+	for _, c := range containers(m) {
+		pod, own := c.pod.SecurityContext, c.SecurityContext
+		if pod == nil || own == nil {
+			t.Errorf("%s: no security context of the pod or of its own", c.Name)
+			continue
+		}
+		uid := pod.RunAsUser
+		if own.RunAsUser != nil {
+			uid = own.RunAsUser
+		}
+		for what, ok := range map[string]bool{
+			"runAsNonRoot":             yes(pod.RunAsNonRoot) && own.RunAsNonRoot == nil && uid != nil && *uid > 0,
+			"seccompProfile":           pod.SeccompProfile != nil && pod.SeccompProfile.Type == corev1.SeccompProfileTypeRuntimeDefault && own.SeccompProfile == nil,
+			"allowPrivilegeEscalation": no(own.AllowPrivilegeEscalation),
+			"readOnlyRootFilesystem":   yes(own.ReadOnlyRootFilesystem),
+			"privileged":               !yes(own.Privileged),
+			"capabilities":             own.Capabilities != nil && slices.Equal(own.Capabilities.Drop, []corev1.Capability{"ALL"}) && own.Capabilities.Add == nil,
+			"service account token":    no(c.pod.AutomountServiceAccountToken),
+			"host namespaces":          !c.pod.HostNetwork && !c.pod.HostPID && !c.pod.HostIPC,
+		} {
+			if !ok {
+				t.Errorf("%s: %s is not as it must be", c.Name, what)
+			}
+		}
+	}
+}
+
+func checkResources(t *testing.T, m manifests) {
+	for _, c := range containers(m) {
+		r := c.Resources
+		if r.Requests.Cpu().IsZero() || r.Requests.Memory().IsZero() || r.Limits.Memory().IsZero() {
+			t.Errorf("%s: no request of CPU or memory, or no limit of memory", c.Name)
+		}
+		for _, e := range c.Env {
+			if e.Name != "GOMEMLIMIT" {
+				continue
+			}
+			limit, err := resource.ParseQuantity(strings.TrimSuffix(e.Value, "B"))
+			if err != nil || limit.Cmp(*r.Limits.Memory()) >= 0 {
+				t.Errorf("GOMEMLIMIT %s is not under the limit %s (%v)", e.Value, r.Limits.Memory(), err)
+			}
+		}
+	}
+}
+
+// Every container has probes, and they go to ports of its own by name, or of its pod by number.
+func checkPorts(t *testing.T, m manifests) {
+	for _, d := range all[*appsv1.Deployment](m) {
+		pod := d.Spec.Template.Spec
+		for _, c := range slices.Concat(pod.InitContainers, pod.Containers) {
+			if c.ReadinessProbe == nil || c.LivenessProbe == nil {
+				t.Errorf("%s: readiness or liveness is not probed", c.Name)
+			}
+			for _, p := range []*corev1.Probe{c.StartupProbe, c.ReadinessProbe, c.LivenessProbe} {
+				switch {
+				case p == nil:
+				case p.GRPC != nil:
+					if !hasPort(c, intstr.FromInt32(p.GRPC.Port)) {
+						t.Errorf("%s: a probe of port %d, which it does not have", c.Name, p.GRPC.Port)
+					}
+				case p.HTTPGet != nil && p.HTTPGet.Port.Type == intstr.Int:
+					wantPort(t, c.Name, d, p.HTTPGet.Port)
+				case p.HTTPGet != nil:
+					if !hasPort(c, p.HTTPGet.Port) {
+						t.Errorf("%s: a probe of port %s, which it does not have", c.Name, p.HTTPGet.Port.String())
+					}
+				}
+			}
+		}
+	}
+}
+
+// What is mounted or taken for the environment is there; Secrets are the operator's.
+func checkVolumes(t *testing.T, m manifests) {
+	configs := map[string]bool{}
+	for _, c := range all[*corev1.ConfigMap](m) {
+		configs[c.Name] = true
+	}
+	for _, c := range containers(m) {
+		for _, e := range c.EnvFrom {
+			if !configs[e.ConfigMapRef.Name] {
+				t.Errorf("%s: no ConfigMap %s", c.Name, e.ConfigMapRef.Name)
+			}
+		}
+		for _, mount := range c.VolumeMounts {
+			i := slices.IndexFunc(c.pod.Volumes, func(v corev1.Volume) bool { return v.Name == mount.Name })
+			if i < 0 {
+				t.Errorf("%s: no volume %s", c.Name, mount.Name)
+				continue
+			}
+			if v := c.pod.Volumes[i]; v.ConfigMap != nil && !configs[v.ConfigMap.Name] {
+				t.Errorf("%s: no ConfigMap %s", c.Name, v.ConfigMap.Name)
+			}
+		}
+	}
+}
+
+// gate is the gate's container and its settings, with files in the place of its Secret.
+func gate(t *testing.T, m manifests) (container, map[string]string) {
+	t.Helper()
+	list := containers(m)
+	i := slices.IndexFunc(list, func(c container) bool { return c.Name == "gate" })
+	if i < 0 {
+		t.Fatalf("%s: no container named gate", m.dir)
+	}
+	settings := map[string]string{}
+	for _, from := range list[i].EnvFrom {
+		for _, c := range all[*corev1.ConfigMap](m) {
+			if c.Name == from.ConfigMapRef.Name {
+				maps.Copy(settings, c.Data)
+			}
+		}
+	}
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("redis://127.0.0.1:1/0\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list[i].Env {
+		settings[e.Name] = e.Value
+		if strings.HasSuffix(e.Name, "_FILE") {
+			if !slices.ContainsFunc(list[i].VolumeMounts, func(v corev1.VolumeMount) bool { return v.MountPath == filepath.Dir(e.Value) }) {
+				t.Errorf("%s: nothing is mounted at %s", e.Name, e.Value)
+			}
+			settings[e.Name] = secret
+		}
+	}
+	return list[i], settings
+}
+
+// Every variable is a setting of the gate, with a value that it takes.
+func checkSettings(t *testing.T, m manifests) {
+	if len(containers(m)) == 0 {
+		return
+	}
+	_, settings := gate(t, m)
+	known := map[string]bool{"GOMEMLIMIT": true}
+	for name := range effective(t, settings) { // fails on a value the gate refuses
+		known[name] = true
+	}
+	for name := range settings {
+		if !known[strings.TrimSuffix(name, "_FILE")] {
+			t.Errorf("the gate knows no %s", name)
+		}
+	}
+}
+
+func effective(t *testing.T, settings map[string]string) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	for line := range strings.Lines(e2e.Config(t, settings)) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok && !strings.HasPrefix(line, "#") {
+			found[name] = value
+		}
+	}
+	return found
+}
+
+// The kubelet kills after the grace period, so all that happens on the way down has to fit in it.
+func checkGrace(t *testing.T, m manifests) {
+	if len(containers(m)) == 0 {
+		return
+	}
+	const telemetry = 2 * time.Second // the gate's telemetry port, last
+	_, settings := gate(t, m)
+	config := effective(t, settings)
+	need := telemetry + duration(t, config["SHUTDOWN_DRAIN"]) + duration(t, config["SHUTDOWN_TIMEOUT"])
+	var pod *corev1.PodSpec
+	for _, c := range containers(m) {
+		pod = c.pod
+		if c.Lifecycle != nil {
+			need += time.Duration(c.Lifecycle.PreStop.Sleep.Seconds) * time.Second
+		}
+		if i := slices.Index(c.Command, "--timeout-graceful-shutdown"); i >= 0 {
+			need += duration(t, c.Command[i+1]+"s")
+		}
+	}
+	if grace := time.Duration(*pod.TerminationGracePeriodSeconds) * time.Second; grace < need {
+		t.Errorf("%v from the signal to the end, stopping can take %v", grace, need)
+	}
+}
+
+func duration(t *testing.T, text string) time.Duration {
+	t.Helper()
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}

@@ -7,7 +7,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GOTOOL := go tool -modfile=$(CURDIR)/tools/go.mod
 VENV := .venv
 
-.PHONY: help setup redis prometheus build run demo test lint generate clean ci
+.PHONY: help setup redis prometheus build release run demo test lint generate clean ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ prometheus:
 build: ## Build bin/refrakt-gate
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/refrakt-gate ./cmd/refrakt-gate
 
+release: ## Build the archives of a release into dist/, with checksums and SBOMs
+	scripts/release.sh dist $(VERSION) linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
+
 run: build $(VENV)/installed ## Start Envoy, gate and example API on fixed ports; no Redis needed, QUEUE_URL is used when set
 	@exec $(VENV)/bin/python scripts/run.py
 
@@ -37,10 +40,12 @@ test: setup ## Run all tests: unit, bucket stores on a real Redis, end to end on
 	go vet ./...
 	go test -race -shuffle=on ./...
 	cd test && go vet ./... && go test -race -shuffle=on ./...
+	cd test/kubernetes && go vet ./... && go test -shuffle=on ./...
 
 lint: ## Run golangci-lint and buf
 	$(GOTOOL) golangci-lint run ./...
 	cd test && $(GOTOOL) golangci-lint run ./...
+	cd test/kubernetes && $(GOTOOL) golangci-lint run ./...
 	cd proto && $(GOTOOL) buf lint
 
 generate: ## Generate the Go code of proto/
@@ -50,4 +55,4 @@ ci: ## Run everything CI runs
 	.ci/run
 
 clean: ## Remove what was built and fetched into this folder
-	rm -rf bin $(VENV)
+	rm -rf bin dist $(VENV)

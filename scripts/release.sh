@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# release.sh DIR VERSION OS/ARCH...: puts an archive and a CycloneDX SBOM of each platform's binary into DIR, which it
+# empties, and SHA256SUMS of them all. The same commit gives the same files.
+set -euo pipefail
+dir=$1 version=$2
+shift 2
+cd "$(dirname "$0")/.."
+
+# Of the commit: the moment of the build is none of the archive's business.
+export SOURCE_DATE_EPOCH
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+
+rm -rf "$dir"
+mkdir -p "$dir"
+for platform in "$@"; do
+  name="refrakt-gate_${version}_${platform//\//_}"
+  stage="$dir/$name"
+  mkdir "$stage"
+  CGO_ENABLED=0 GOOS=${platform%/*} GOARCH=${platform#*/} \
+    go build -trimpath -ldflags "-s -w -X main.version=$version" -o "$stage/refrakt-gate" ./cmd/refrakt-gate
+  cp LICENSE README.md CHANGELOG.md "$stage"
+  # From the binary and not from go.mod: what is really in it, on this platform.
+  go tool -modfile=tools/release/go.mod cyclonedx-gomod bin -json -noserial -notimestamp -version "$version" \
+    -output "$dir/$name.cdx.json" "$stage/refrakt-gate"
+  tar --create --directory "$dir" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner \
+    --mode=u=rwX,go=rX "$name" | gzip -n >"$dir/$name.tar.gz"
+  rm -r "$stage"
+done
+cd "$dir"
+sha256sum -- *.tar.gz *.cdx.json >SHA256SUMS

@@ -131,7 +131,7 @@ func allowedHeaders(t *testing.T) []string {
 func wantBalanced(t *testing.T, m manifests, name string, port gatewayv1.PortNumber) {
 	t.Helper()
 	service := one[*corev1.Service](t, m)
-	if service.Name != name || service.Spec.Ports[0].Port != int32(port) || service.Spec.ClusterIP != "" {
+	if service.Name != name || service.Spec.Ports[0].Port != port || service.Spec.ClusterIP != "" {
 		t.Errorf("asked at %s:%d, the Service is %s:%d, cluster IP %q", name, port, service.Name, service.Spec.Ports[0].Port, service.Spec.ClusterIP)
 	}
 }

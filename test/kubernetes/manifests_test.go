@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -35,7 +36,7 @@ func TestManifests(t *testing.T) {
 			for name, check := range map[string]func(*testing.T, manifests){
 				"labels": checkLabels, "secrets": checkSecrets, "selectors": checkSelectors,
 				"images": checkImages, "security": checkSecurity, "resources": checkResources, "ports": checkPorts,
-				"volumes": checkVolumes, "settings": checkSettings, "grace": checkGrace,
+				"volumes": checkVolumes, "settings": checkSettings, "grace": checkGrace, "scrape": checkScrape,
 			} {
 				t.Run(name, func(t *testing.T) { check(t, m) })
 			}
@@ -370,6 +371,52 @@ func checkGrace(t *testing.T, m manifests) {
 	if grace := time.Duration(*pod.TerminationGracePeriodSeconds) * time.Second; grace < need {
 		t.Errorf("%v from the signal to the end, stopping can take %v", grace, need)
 	}
+}
+
+// The targets' labels are those that rules and dashboard select by, and the last counts are scraped before the end.
+func checkScrape(t *testing.T, m manifests) {
+	rules, err := os.ReadFile(filepath.Join(e2e.Root(), "deploy", "prometheus", "rules", "alerts.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pm := range all[*monitoringv1.PodMonitor](m) {
+		for _, e := range pm.Spec.PodMetricsEndpoints {
+			set := map[string]string{}
+			for _, r := range e.RelabelConfigs {
+				set[r.TargetLabel] = *r.Replacement
+			}
+			if !strings.Contains(string(rules), fmt.Sprintf("up{job=%q}", set["job"])) {
+				t.Errorf("the alerts look for another job than %q", set["job"])
+			}
+			if len(containers(m)) == 0 {
+				continue
+			}
+			_, settings := gate(t, m)
+			config := effective(t, settings)
+			if set["queue"] != config["QUEUE_NAME"] || e.Path != config["PROMETHEUS_METRICS_ROUTE"] {
+				t.Errorf("queue %q at %s, the gate has %q at %s", set["queue"], e.Path, config["QUEUE_NAME"], config["PROMETHEUS_METRICS_ROUTE"])
+			}
+			if interval := duration(t, string(e.Interval)); duration(t, config["SHUTDOWN_DRAIN"]) <= interval {
+				t.Errorf("a drain of %s ends before the next scrape, %v later", config["SHUTDOWN_DRAIN"], interval)
+			}
+			if auth := e.Authorization; auth == nil || auth.Credentials == nil || !hasToken(m, auth.Credentials) {
+				t.Errorf("the token of the scrape is not the gate's: %v", auth)
+			}
+		}
+	}
+}
+
+// hasToken says whether a Secret's key is what the gate reads as its token.
+func hasToken(m manifests, key *corev1.SecretKeySelector) bool {
+	for _, c := range containers(m) {
+		for _, e := range c.Env {
+			mounted := slices.ContainsFunc(c.pod.Volumes, func(v corev1.Volume) bool { return v.Secret != nil && v.Secret.SecretName == key.Name })
+			if e.Name == "PROMETHEUS_BEARER_TOKEN_FILE" && filepath.Base(e.Value) == key.Key && mounted {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func duration(t *testing.T, text string) time.Duration {

@@ -6,8 +6,10 @@ COPY . .
 ARG VERSION=dev
 RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /refrakt-gate ./cmd/refrakt-gate
 
-# No shell, no package manager; the user is nonroot (65532).
+# No shell, no package manager.
 FROM gcr.io/distroless/static-debian12:nonroot
+# By number: Kubernetes can't tell from a name that it is not root.
+USER 65532:65532
 COPY --from=build /refrakt-gate /refrakt-gate
 EXPOSE 9001 9464
 ENTRYPOINT ["/refrakt-gate"]

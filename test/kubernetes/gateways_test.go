@@ -26,7 +26,7 @@ import (
 // paths are normalised request paths, and the policy under which the API behind serves them.
 var paths = map[string]string{
 	"/run": "run", "/run/": "run", "/run/x": "run", "/run%0a": "run", "/run%0A": "run", "/run;a=1": "run",
-	"/assistant": "assistant", "/assistant/x": "assistant", "/assistant%0a": "assistant",
+	"/assistant": "assistant", "/assistant/x": "assistant", "/assistant%0a": "assistant", "/assistant;a=1": "assistant",
 	"/": "", "/ping": "", "/running": "", "/x/run": "",
 }
 

@@ -41,10 +41,15 @@ func kustomizations(t *testing.T) []string {
 	t.Helper()
 	var dirs []string
 	err := filepath.WalkDir(folder(), func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.Name() == "kustomization.yaml" {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		if d.Name() == "kustomization.yaml" {
 			dir, _ := filepath.Rel(folder(), filepath.Dir(path))
 			dirs = append(dirs, dir)
 		}
+		// kustomize reads it, not this process; without this, go test would repeat an old result.
+		_, err = os.ReadFile(path)
 		return err
 	})
 	if err != nil || len(dirs) == 0 {

@@ -7,7 +7,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GOTOOL := go tool -modfile=$(CURDIR)/tools/go.mod
 VENV := .venv
 
-.PHONY: help setup redis prometheus build release run demo test lint generate clean ci
+.PHONY: help setup redis prometheus build release run demo test fuzz lint generate clean ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,15 @@ test: setup ## Run all tests: unit, bucket stores on a real Redis, end to end on
 	go test -race -shuffle=on ./...
 	cd test && go vet ./... && go test -race -shuffle=on ./...
 	cd test/kubernetes && go vet ./... && go test -shuffle=on ./...
+
+FUZZ ?= 300000x
+fuzz: ## Run each fuzz target for so many executions (FUZZ=300000x) or so long (FUZZ=1m)
+	@for package in $$(go list ./...); do \
+	  for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+	    echo "== $$package $$target"; \
+	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ) $$package; \
+	  done; \
+	done
 
 lint: ## Run golangci-lint and buf
 	$(GOTOOL) golangci-lint run ./...

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// FuzzSettings: any value of any setting is taken or refused with the setting's name, and no secret is shown.
+func FuzzSettings(f *testing.F) {
+	params, err := env.GetFieldParams(new(Config))
+	if err != nil {
+		f.Fatal(err)
+	}
+	var names []string
+	for _, p := range params {
+		// Files are read, and these are no parsers.
+		if p.Key != "" && p.Key != "SWITCHES_FILE" && p.Key != "PROMETHEUS_BEARER_TOKEN_FILE" {
+			names = append(names, p.Key)
+		}
+	}
+	for i, value := range []string{"", "1", "-1", "1e309", "NaN", "5s", "2.5", "true", "unix:///x", "redis://:hunter2@h:1/0", "10.0.0.0/8,unix", "jwt,header", "\x00", "run"} {
+		f.Add(uint8(i), value)
+	}
+	for i := range names {
+		f.Add(uint8(i), "hunter2://user:hunter2@host")
+	}
+	f.Fuzz(func(t *testing.T, which uint8, value string) {
+		name := names[int(which)%len(names)]
+		cfg, errs := loadConfig(map[string]string{name: value})
+		for _, err := range errs {
+			if variable, text, ok := strings.Cut(err.Error(), ": "); !ok || text == "" || !strings.HasPrefix(variable, "QUEUE_") && !strings.HasPrefix(variable, "RATE_LIMIT_") && variable != name {
+				t.Errorf("%s=%q: error %q does not name its setting", name, value, err)
+			}
+		}
+		if secrets[name] == nil || len(value) < 8 {
+			return
+		}
+		text := ""
+		for _, err := range errs {
+			text += err.Error()
+		}
+		if strings.Contains(text, value) {
+			t.Errorf("%s: an error shows %q", name, value)
+		}
+		if len(errs) > 0 {
+			return
+		}
+		for _, s := range settings(cfg) {
+			if s.name == name && s.value == value && strings.Contains(value, "@") {
+				t.Errorf("%s is printed as it is: %q", name, value)
+			}
+		}
+	})
+}

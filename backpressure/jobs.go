@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -18,7 +17,8 @@ const (
 	jobsInterval = time.Second           // between two steps of the sweeps
 	relisten     = time.Second           // between two attempts to subscribe
 	heardDelay   = 50 * time.Millisecond // from the first word until it is counted, with all said meanwhile
-	batchJobs    = 256                   // jobs read at once
+	batchJobs    = 256                   // jobs read at once; fewer while that fails, for payloads may be large
+	stepBatches  = 8                     // batches of a step of the sweeps
 	sweepJobs    = 256                   // jobs of each sweep at a step
 	sweepKeys    = 5000                  // keys of the walk through all keys, at a step
 )
@@ -47,7 +47,9 @@ type Jobs struct {
 	since   int64  // ms: jobs that had ended by then are not counted
 	batches int64
 	unsure  *batch // sent, but the answer was lost
+	batch   int    // jobs to read at once, batchJobs at most
 	sweeps  sweeps
+	found   []string       // ids that the sweeps came to and that are not looked at yet
 	late    map[string]int // how often a job was put off
 }
 
@@ -57,6 +59,7 @@ func NewJobs(cfg Config, rdb Redis, reg prometheus.Registerer, log *slog.Logger)
 		ledger:    ledger{rdb: rdb, queue: cfg.QueueName},
 		known:     cfg.JobSources,
 		heard:     newHeard(),
+		batch:     batchJobs,
 		late:      make(map[string]int),
 		metrics:   newJobMetrics(reg, cfg.JobSources),
 		counting:  health{log: log, what: "job counting"},
@@ -119,9 +122,12 @@ func (j *Jobs) count(ctx context.Context) {
 	}
 }
 
-// try bounds one exchange with Redis and tells of its outcome.
+// stepTime bounds all exchanges of one step, within the lease.
+const stepTime = leaseTime / 2
+
+// try takes one step and tells of its outcome.
 func (j *Jobs) try(ctx context.Context, do func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(ctx, maxSampleTime)
+	ctx, cancel := context.WithTimeout(ctx, stepTime)
 	defer cancel()
 	switch err := do(ctx); {
 	case err == nil:
@@ -148,14 +154,21 @@ func (j *Jobs) step(ctx context.Context) error {
 	if j.heard.takeMissed() {
 		j.sweeps.keys, j.sweeps.keysDue = 0, true
 	}
-	ids, err := j.ledger.next(ctx, &j.sweeps)
-	if err != nil {
-		return err
-	}
-	for ids := range slices.Chunk(ids, batchJobs) {
-		if err := j.countJobs(ctx, ids, j.heard.of(ids)); err != nil {
+	if len(j.found) == 0 {
+		var err error
+		if j.found, err = j.ledger.next(ctx, &j.sweeps); err != nil {
 			return err
 		}
+	}
+	for range stepBatches {
+		ids := j.found[:min(j.batch, len(j.found))]
+		if err := j.countJobs(ctx, ids, j.heard.of(ids)); err != nil {
+			return err // they are looked at again
+		}
+		if j.token == "" {
+			return nil
+		}
+		j.found = j.found[len(ids):]
 	}
 	j.heard.again() // what could not be counted when it was said
 	return nil
@@ -185,6 +198,7 @@ func (j *Jobs) lead(ctx context.Context) error {
 // follow leaves the counting to others.
 func (j *Jobs) follow() {
 	j.token = ""
+	j.found = nil
 	clear(j.late)
 	j.metrics.leader.Set(0)
 }
@@ -194,7 +208,7 @@ func (j *Jobs) countHeard(ctx context.Context) error {
 	if err := j.settle(ctx); err != nil || j.token == "" {
 		return err
 	}
-	words := j.heard.first(batchJobs)
+	words := j.heard.first(j.batch)
 	ids := make([]string, 0, len(words))
 	for id := range words {
 		ids = append(ids, id)
@@ -219,8 +233,10 @@ func (j *Jobs) countJobs(ctx context.Context, ids []string, words map[string][]w
 	sights, now, err := j.ledger.read(ctx, ids)
 	if err != nil {
 		j.heard.restore(words)
+		j.batch = max(1, len(ids)/2)
 		return err
 	}
+	j.batch = min(batchJobs, 2*j.batch)
 	j.batches++
 	b := &batch{token: j.token, number: j.batches}
 	putOff := make(map[string][]word)

@@ -319,6 +319,45 @@ func TestJobsNotWrittenNotCounted(t *testing.T) {
 	}
 }
 
+// TestJobsLargePayloads: payloads of which many can't be read within a step's time are read fewer at once.
+func TestJobsLargePayloads(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	slow := server.Client(t)
+	slow.AddHook(slowReads{})
+	for i := range 300 {
+		putJob(t, rdb, fmt.Sprint(i), `{"queue":"training","status":"queued","queued":1700000000000}`, true)
+	}
+	c := unstarted(slow)
+	for range 30 {
+		if err := c.step(t.Context()); err != nil && !errors.Is(err, errTooMuch) {
+			t.Fatal(err)
+		}
+	}
+	if got := c.value(t, "refrakt_job_enqueued_total", "source", "unknown"); got != 300 {
+		t.Errorf("%v jobs counted, want 300", got)
+	}
+}
+
+// slowReads fails reads of more than 20 payloads at once, as if they took too long.
+type slowReads struct{}
+
+var errTooMuch = errors.New("too much at once")
+
+func (slowReads) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (slowReads) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (slowReads) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		for _, cmd := range cmds {
+			if cmd.Name() == "mget" && len(cmd.Args()) > 21 {
+				return errTooMuch
+			}
+		}
+		return next(ctx, cmds)
+	}
+}
+
 // TestJobsForgotten: the entry of a job whose payload is gone is removed, but not
 // while a word about it may still come.
 func TestJobsForgotten(t *testing.T) {
@@ -387,8 +426,12 @@ func TestJobsCost(t *testing.T) {
 	metered := server.Client(t)
 	metered.AddHook(meter)
 	c := unstarted(metered)
-	must(t, c.step(t.Context())) // with the walk through all keys
-	c.sweeps.keysDue = false     // from here on by the other sweeps alone
+	// With the walk through all keys, and then by the other sweeps alone.
+	must(t, c.step(t.Context()))
+	if p, n := meter.payloads.Load(), meter.commands.Load(); p > stepBatches*batchJobs || n > 20+4*stepBatches {
+		t.Fatalf("a step of the walk read %d payloads with %d commands", p, n)
+	}
+	c.sweeps.keysDue, c.found = false, nil
 	steps := 0
 	for ; c.value(t, "refrakt_job_enqueued_total", "source", "unknown")+c.value(t, "refrakt_job_enqueued_total", "source", "other") < waiting; steps++ {
 		if steps > waiting/sweepJobs*2 {

@@ -112,17 +112,17 @@ func (h *heard) restore(taken map[string][]word) {
 	}
 }
 
-// forget drops what was last spoken of before then.
+// forget drops what was said before then.
 func (h *heard) forget(then time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.order = slices.DeleteFunc(h.order, func(id string) bool {
-		words := h.words[id]
-		if len(words) > 0 && words[len(words)-1].at >= then.UnixMilli() {
-			return false
+		words := slices.DeleteFunc(h.words[id], func(w word) bool { return w.at < then.UnixMilli() })
+		h.words[id] = words
+		if len(words) == 0 {
+			delete(h.words, id)
 		}
-		delete(h.words, id)
-		return true
+		return len(words) == 0
 	})
 }
 

@@ -26,8 +26,10 @@ func TestHeard(t *testing.T) {
 	h.restore(taken)
 	wantWords(t, h.of([]string{"b", "unheard of"}), map[string][]word{"b": {{statusActive, 3}, {statusQueued, 6}}})
 
-	h.forget(time.UnixMilli(5))
-	wantWords(t, h.first(10), map[string][]word{"c": {{statusFailed, 5}}})
+	h.add("c", word{statusQueued, 7})
+	h.add("d", word{statusActive, 4})
+	h.forget(time.UnixMilli(6))
+	wantWords(t, h.first(10), map[string][]word{"c": {{statusQueued, 7}}})
 	wantWords(t, h.first(10), map[string][]word{})
 }
 

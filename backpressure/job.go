@@ -41,7 +41,7 @@ type job struct {
 // parseJob reads a payload; nil if it is none, or another queue's.
 func parseJob(text, queue string) *job {
 	var j job
-	if json.Unmarshal([]byte(text), &j) != nil || j.Queue != queue || !j.status().known() {
+	if decode(text, &j) != nil || j.Queue != queue || !j.status().known() {
 		return nil
 	}
 	return &j

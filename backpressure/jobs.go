@@ -17,9 +17,11 @@ const (
 	jobsInterval = time.Second           // between two steps of the sweeps
 	relisten     = time.Second           // between two attempts to subscribe
 	heardDelay   = 50 * time.Millisecond // from the first word until it is counted, with all said meanwhile
-	batchJobs    = 256                   // jobs read at once; fewer while that fails, for payloads may be large
+	batchJobs    = 256                   // jobs looked at at once
+	batchBytes   = 1 << 20               // of payloads read at once, or a single one that is larger
 	stepBatches  = 8                     // batches of a step of the sweeps
-	sweepJobs    = 256                   // jobs of each sweep at a step
+	sweepJobs    = 256                   // jobs that wait or run, at a step
+	sweepEntries = 1024                  // entries of the ledger, at a step
 	sweepKeys    = 5000                  // keys of the walk through all keys, at a step
 )
 
@@ -47,9 +49,8 @@ type Jobs struct {
 	since   int64  // ms: jobs that had ended by then are not counted
 	batches int64
 	unsure  *batch // sent, but the answer was lost
-	batch   int    // jobs to read at once, batchJobs at most
 	sweeps  sweeps
-	found   []string       // ids that the sweeps came to and that are not looked at yet
+	found   []found        // what the sweeps came to and is not looked at yet
 	late    map[string]int // how often a job was put off
 }
 
@@ -59,7 +60,6 @@ func NewJobs(cfg Config, rdb Redis, reg prometheus.Registerer, log *slog.Logger)
 		ledger:    ledger{rdb: rdb, queue: cfg.QueueName},
 		known:     cfg.JobSources,
 		heard:     newHeard(),
-		batch:     batchJobs,
 		late:      make(map[string]int),
 		metrics:   newJobMetrics(reg, cfg.JobSources),
 		counting:  health{log: log, what: "job counting"},
@@ -161,14 +161,15 @@ func (j *Jobs) step(ctx context.Context) error {
 		}
 	}
 	for range stepBatches {
-		ids := j.found[:min(j.batch, len(j.found))]
-		if err := j.countJobs(ctx, ids, j.heard.of(ids)); err != nil {
+		next := j.found[:min(batchJobs, len(j.found))]
+		n, err := j.countJobs(ctx, next, nil)
+		if err != nil {
 			return err // they are looked at again
 		}
 		if j.token == "" {
 			return nil
 		}
-		j.found = j.found[len(ids):]
+		j.found = j.found[n:]
 	}
 	j.heard.again() // what could not be counted when it was said
 	return nil
@@ -208,59 +209,89 @@ func (j *Jobs) countHeard(ctx context.Context) error {
 	if err := j.settle(ctx); err != nil || j.token == "" {
 		return err
 	}
-	words := j.heard.first(j.batch)
-	ids := make([]string, 0, len(words))
+	words := j.heard.first(batchJobs)
+	jobs := make([]found, 0, len(words))
 	for id := range words {
-		ids = append(ids, id)
+		jobs = append(jobs, found{id, true})
 	}
-	if err := j.countJobs(ctx, ids, words); err != nil {
+	if _, err := j.countJobs(ctx, jobs, words); err != nil {
 		return err
 	}
 	j.heard.again()
 	return nil
 }
 
-// countJobs brings the ledger to what the payloads say and counts the difference.
-// The words are put back where that can't be done now.
-func (j *Jobs) countJobs(ctx context.Context, ids []string, words map[string][]word) error {
-	if len(ids) == 0 {
-		return nil
+// countJobs brings the ledger to what the payloads say and counts the difference,
+// for the first n of the jobs: as many as their payloads' sizes allow. words are
+// what was heard of them, nil: to be taken from what is there. They are put back
+// for the jobs that can't be counted now.
+func (j *Jobs) countJobs(ctx context.Context, jobs []found, words map[string][]word) (n int, err error) {
+	ids := make([]string, len(jobs))
+	for i, f := range jobs {
+		ids[i] = f.id
+	}
+	if words == nil {
+		words = j.heard.of(ids)
+	}
+	if len(jobs) == 0 {
+		return 0, nil
 	}
 	if j.token == "" { // lost since the sweeps went on
 		j.heard.restore(words)
-		return nil
+		return 0, nil
 	}
-	sights, now, err := j.ledger.read(ctx, ids)
+	sights, now, err := j.ledger.look(ctx, ids)
+	if err == nil {
+		n, err = j.fetch(ctx, jobs, sights, words)
+	}
 	if err != nil {
 		j.heard.restore(words)
-		j.batch = max(1, len(ids)/2)
-		return err
+		return 0, err
 	}
-	j.batch = min(batchJobs, 2*j.batch)
+	back := make(map[string][]word)
+	for _, id := range ids[n:] {
+		if w, ok := words[id]; ok {
+			back[id] = w
+			delete(words, id)
+		}
+	}
 	j.batches++
-	b := &batch{token: j.token, number: j.batches}
-	putOff := make(map[string][]word)
-	for _, s := range sights {
+	b := &batch{token: j.token, number: j.batches, words: words}
+	for _, s := range sights[:n] {
 		entered, err := j.enter(b, s, words[s.id], now.UnixMilli())
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if !entered {
-			putOff[s.id] = words[s.id]
+			back[s.id] = words[s.id]
 		}
 	}
-	j.heard.restore(putOff)
+	j.heard.restore(back)
 	if len(b.writes) == 0 {
-		return nil
+		return n, nil
 	}
 	j.unsure = b
-	if err := j.settle(ctx); err != nil {
-		return err
+	return n, j.settle(ctx)
+}
+
+// fetch reads payloads until batchBytes are reached, and returns how many jobs
+// are done with. What has ended by the ledger is not read again without a reason:
+// its payload may be large, and is kept for as long as SAQ's ttl says.
+func (j *Jobs) fetch(ctx context.Context, jobs []found, sights []sight, words map[string][]word) (n int, err error) {
+	var wanted []*sight
+	bytes := int64(0)
+	for ; n < len(sights); n++ {
+		s := &sights[n]
+		ended := s.entry != nil && s.entry.Status.final()
+		if s.size == 0 || (ended && !jobs[n].inUse && len(words[s.id]) == 0) {
+			continue
+		}
+		if bytes += s.size; bytes > batchBytes && len(wanted) > 0 {
+			break
+		}
+		wanted = append(wanted, s)
 	}
-	if j.token == "" {
-		j.heard.restore(words) // for the case that this replica leads again
-	}
-	return nil
+	return n, j.ledger.fetch(ctx, wanted)
 }
 
 // enter puts into b what there is to count and to write of one job; false: it is
@@ -268,6 +299,9 @@ func (j *Jobs) countJobs(ctx context.Context, ids []string, words map[string][]w
 func (j *Jobs) enter(b *batch, s sight, words []word, now int64) (bool, error) {
 	if s.entry == nil && s.job != nil && s.job.status().final() && int64(s.job.Completed) < j.since && len(words) == 0 {
 		return true, nil // it had ended before the fleet began to count
+	}
+	if s.job == nil && s.size > 0 {
+		return true, nil // nothing new of it, another queue's, or not SAQ's JSON
 	}
 	next, t := follow(s.entry, s.job, words)
 	if t.unheard && j.late[s.id] < maxLate {
@@ -305,8 +339,11 @@ func (j *Jobs) settle(ctx context.Context) error {
 	}
 	if done {
 		j.metrics.count(j.unsure.tally, j.known)
-	} else if j.unsure.token == j.token {
-		j.follow()
+	} else {
+		j.heard.restore(j.unsure.words) // for the case that this replica leads again
+		if j.unsure.token == j.token {
+			j.follow()
+		}
 	}
 	j.unsure = nil
 	return nil

@@ -232,7 +232,10 @@ func putJob(t *testing.T, rdb redis.Cmdable, key, text string, incomplete bool) 
 }
 
 // loseAnswers lets scripts be carried out and keeps their answers back.
-type loseAnswers struct{ lost atomic.Int64 }
+type loseAnswers struct {
+	lost   atomic.Int64
+	before bool // lose the question instead
+}
 
 var errLost = errors.New("answer lost")
 
@@ -243,9 +246,13 @@ func (l *loseAnswers) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 
 func (l *loseAnswers) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		err := next(ctx, cmd)
 		isCommit := len(cmd.Args()) > 3 && (cmd.Args()[1] == commitScript.Hash() || cmd.Args()[1] == commitSource)
-		if err == nil && isCommit && l.lost.Add(-1) >= 0 {
+		if isCommit && l.before && l.lost.Add(-1) >= 0 {
+			cmd.SetErr(errLost)
+			return errLost
+		}
+		err := next(ctx, cmd)
+		if err == nil && isCommit && !l.before && l.lost.Add(-1) >= 0 {
 			cmd.SetErr(errLost)
 			return errLost
 		}
@@ -319,42 +326,156 @@ func TestJobsNotWrittenNotCounted(t *testing.T) {
 	}
 }
 
-// TestJobsLargePayloads: payloads of which many can't be read within a step's time are read fewer at once.
+// TestJobsLargePayloads: payloads are read some at a time by their size, and those of jobs that have ended not again.
 func TestJobsLargePayloads(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)
-	slow := server.Client(t)
-	slow.AddHook(slowReads{})
-	for i := range 300 {
-		putJob(t, rdb, fmt.Sprint(i), `{"queue":"training","status":"queued","queued":1700000000000}`, true)
+	meter := new(keysRead)
+	metered := server.Client(t)
+	metered.AddHook(meter)
+	c := unstarted(metered)
+	must(t, c.step(t.Context()))
+	const jobs, size = 40, 300_000
+	large := strings.Repeat("x", size)
+	for i := range jobs {
+		putJob(t, rdb, fmt.Sprint(i), `{"queue":"training","status":"complete","queued":1700000000000,"completed":9700000000000,"result":"`+large+`"}`, false)
 	}
-	c := unstarted(slow)
-	for range 30 {
-		if err := c.step(t.Context()); err != nil && !errors.Is(err, errTooMuch) {
-			t.Fatal(err)
+	c.heard.miss()
+	steps := 0
+	for ; c.value(t, "refrakt_job_enqueued_total", "source", "unknown") < jobs; steps++ {
+		if steps > jobs {
+			t.Fatalf("%v jobs counted after %d steps", c.value(t, "refrakt_job_enqueued_total", "source", "unknown"), steps)
+		}
+		meter.largest.Store(0)
+		must(t, c.step(t.Context()))
+		if n := meter.largest.Load(); n*size > batchBytes {
+			t.Fatalf("%d payloads of %d bytes were read at once", n, size)
 		}
 	}
-	if got := c.value(t, "refrakt_job_enqueued_total", "source", "unknown"); got != 300 {
-		t.Errorf("%v jobs counted, want 300", got)
+	for range 10 {
+		meter.payloads.Store(0)
+		must(t, c.step(t.Context()))
+		if n := meter.payloads.Load(); n > 0 {
+			t.Fatalf("%d payloads of jobs that have ended were read again", n)
+		}
 	}
 }
 
-// slowReads fails reads of more than 20 payloads at once, as if they took too long.
-type slowReads struct{}
-
-var errTooMuch = errors.New("too much at once")
-
-func (slowReads) DialHook(next redis.DialHook) redis.DialHook          { return next }
-func (slowReads) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
-func (slowReads) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		for _, cmd := range cmds {
-			if cmd.Name() == "mget" && len(cmd.Args()) > 21 {
-				return errTooMuch
-			}
+// TestJobsReadFails: what could not be read is read later, and nothing of a walk is left out.
+func TestJobsReadFails(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	fails := new(failReads)
+	flaky := server.Client(t)
+	flaky.AddHook(fails)
+	c := unstarted(flaky)
+	must(t, c.step(t.Context()))
+	for i := range 1000 {
+		putJob(t, rdb, fmt.Sprint(i), `{"queue":"training","status":"complete","queued":1700000000000,"completed":9700000000000}`, false)
+	}
+	c.heard.miss()
+	for i := range 30 {
+		fails.next.Store(i%3 == 0)
+		if err := c.step(t.Context()); err != nil && !errors.Is(err, errRead) {
+			t.Fatal(err)
 		}
-		return next(ctx, cmds)
+	}
+	if got := c.value(t, "refrakt_job_enqueued_total", "source", "unknown"); got != 1000 {
+		t.Errorf("%v jobs counted, want 1000", got)
+	}
+}
+
+// failReads fails the next read of payloads.
+type failReads struct{ next atomic.Bool }
+
+var errRead = errors.New("connection reset")
+
+func (*failReads) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (*failReads) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (f *failReads) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() == "mget" && f.next.CompareAndSwap(true, false) {
+			cmd.SetErr(errRead)
+			return errRead
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// TestJobsOfOthers: neither another queue's jobs nor payloads of another form are counted, whatever is heard of them.
+func TestJobsOfOthers(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	c := unstarted(rdb)
+	must(t, c.step(t.Context()))
+	putJob(t, rdb, "b:1", `{"queue":"training:b","status":"complete","queued":1700000000000}`, false)
+	putJob(t, rdb, "pickled", "\x80\x04", true)
+	for _, key := range []string{"b:1", "pickled"} {
+		c.heard.add(jobPrefix(jobsQueue)+key, word{statusActive, 1})
+		c.heard.add(jobPrefix(jobsQueue)+key, word{statusComplete, 2})
+	}
+	must(t, c.countHeard(t.Context()))
+	must(t, c.step(t.Context()))
+	if got := c.counted(t); len(got.Transitions) > 0 {
+		t.Errorf("counted %v, want nothing", got.Transitions)
+	}
+}
+
+// TestJobsNotWrittenHeardAgain: words of a batch that was not written are not lost with it.
+func TestJobsNotWrittenHeardAgain(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	hook := new(loseAnswers)
+	lossy := server.Client(t)
+	lossy.AddHook(hook)
+	c := unstarted(lossy)
+	must(t, c.step(t.Context()))
+	id := jobPrefix(jobsQueue) + "kept nowhere"
+	c.heard.add(id, word{statusActive, 1})
+	c.heard.add(id, word{statusComplete, 2})
+	hook.before = true
+	hook.lost.Store(1)
+	if err := c.countHeard(t.Context()); !errors.Is(err, errLost) {
+		t.Fatalf("error %v, want %v", err, errLost)
+	}
+	must(t, rdb.Del(t.Context(), leaseKey(jobsQueue)).Err())
+	for range 3 {
+		must(t, c.step(t.Context()))
+		must(t, c.countHeard(t.Context()))
+	}
+	if got := c.value(t, "refrakt_job_enqueued_total", "source", "unknown"); got != 1 {
+		t.Errorf("%v jobs counted, want 1", got)
+	}
+}
+
+// TestJobsRedisRestarts: what was counted before is not counted again, whether Redis comes back with its data or empty.
+func TestJobsRedisRestarts(t *testing.T) {
+	t.Parallel()
+	for name, args := range map[string][]string{"with data": {"--appendonly", "yes", "--appendfsync", "always"}, "empty": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t, args...)
+			rdb := server.Client(t)
+			c := startJobs(t, rdb)
+			api := func() float64 { return c.value(t, "refrakt_job_enqueued_total", "source", "api") }
+			const text = `{"queue":"training","status":"queued","queued":%d,"kwargs":{"source":"api"}}`
+			putJob(t, rdb, "a", fmt.Sprintf(text, 1700000000000), true)
+			eventually(t, "the first counted", func() bool { return api() == 1 })
+			server.Restart()
+			putJob(t, rdb, "b", fmt.Sprintf(text, 1700000000001), true)
+			eventually(t, "the second counted", func() bool { return api() == 2 })
+			want := map[bool]int64{true: 2, false: 1}[args != nil]
+			eventually(t, "the ledger written", func() bool { return rdb.HLen(t.Context(), ledgerKey(jobsQueue)).Val() == want })
+			if got := api(); got != 2 {
+				t.Errorf("%v jobs counted, want 2", got)
+			}
+		})
 	}
 }
 
@@ -428,7 +549,7 @@ func TestJobsCost(t *testing.T) {
 	c := unstarted(metered)
 	// With the walk through all keys, and then by the other sweeps alone.
 	must(t, c.step(t.Context()))
-	if p, n := meter.payloads.Load(), meter.commands.Load(); p > stepBatches*batchJobs || n > 20+4*stepBatches {
+	if p, n := meter.payloads.Load(), meter.commands.Load(); p > stepBatches*batchJobs || n > 20+5*stepBatches {
 		t.Fatalf("a step of the walk read %d payloads with %d commands", p, n)
 	}
 	c.sweeps.keysDue, c.found = false, nil
@@ -440,8 +561,7 @@ func TestJobsCost(t *testing.T) {
 		meter.payloads.Store(0)
 		meter.commands.Store(0)
 		must(t, c.step(t.Context()))
-		// A scan may return somewhat more than was asked for.
-		if p, n := meter.payloads.Load(), meter.commands.Load(); p > 2*sweepJobs+64 || n > 20 {
+		if p, n := meter.payloads.Load(), meter.commands.Load(); p > stepBatches*batchJobs || n > 20+5*stepBatches {
 			t.Fatalf("a step read %d payloads with %d commands", p, n)
 		}
 	}
@@ -449,13 +569,18 @@ func TestJobsCost(t *testing.T) {
 }
 
 // keysRead counts commands, and the payloads that were asked for.
-type keysRead struct{ commands, payloads atomic.Int64 }
+type keysRead struct{ commands, payloads, largest atomic.Int64 }
 
 func (k *keysRead) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 func (k *keysRead) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		k.commands.Add(1)
+		if cmd.Name() == "mget" {
+			n := int64(len(cmd.Args()) - 1)
+			k.payloads.Add(n)
+			k.largest.Store(max(n, k.largest.Load()))
+		}
 		return next(ctx, cmd)
 	}
 }
@@ -463,11 +588,6 @@ func (k *keysRead) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func (k *keysRead) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		k.commands.Add(int64(len(cmds)))
-		for _, cmd := range cmds {
-			if cmd.Name() == "mget" {
-				k.payloads.Add(int64(len(cmd.Args()) - 1))
-			}
-		}
 		return next(ctx, cmds)
 	}
 }

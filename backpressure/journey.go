@@ -9,6 +9,7 @@ type entry struct {
 	Status   status `json:"s"`
 	Runnable int64  `json:"r,omitempty"` // ms: since when it waits; 0 unless queued
 	Started  int64  `json:"b,omitempty"` // ms: newest start
+	Heard    int64  `json:"h,omitempty"` // ms: the newest word that was heard by then
 	Gone     int64  `json:"g,omitempty"` // ms: since when its payload is missed
 }
 
@@ -42,8 +43,9 @@ func (t *tally) add(o tally) {
 //
 // Steps that nobody saw are inferred: a job of SAQ waits before it starts, each
 // attempt is a start, and an abort has two steps. Words tell what a payload
-// forgets: an abort before a retry, and the times of earlier attempts. They count
-// nothing by themselves, so it does no harm to hear them again.
+// forgets: an abort before a retry, the times of earlier attempts, and that a key
+// was used by another job before. Words that were there when the entry was written
+// only tell times, so it does no harm to hear them again.
 func follow(old *entry, now *job, words []word) (*entry, tally) {
 	if now == nil {
 		if now = imagine(old, words); now == nil {
@@ -51,9 +53,10 @@ func follow(old *entry, now *job, words []word) (*entry, tally) {
 		}
 	}
 	var t tally
+	news := since(old, words)
 	if old == nil || old.Queued != int64(now.Queued) {
-		t, words = earlier(old, now, words)
-		old = nil
+		t, words = earlier(old, now, news)
+		news, old = words, nil
 	}
 	w := walk{now: now, status: statusUnknown}
 	if old == nil {
@@ -61,25 +64,41 @@ func follow(old *entry, now *job, words []word) (*entry, tally) {
 	} else {
 		w.status, w.attempts, w.runnable = old.Status, old.Attempts, old.Runnable
 	}
-	steps := path(old, now, words)
+	steps := path(old, now, news)
 	for i, at := range heardAt(steps, words) {
 		w.step(steps[i], at, i == len(steps)-1)
 	}
 	t.add(w.tally)
 
 	next := &entry{Queued: int64(now.Queued), Attempts: int64(now.Attempts), Status: now.status(), Started: int64(now.Started)}
+	if old != nil {
+		// An update by the enqueuer's own copy of the job may take attempts back.
+		next.Attempts, next.Heard = max(next.Attempts, old.Attempts), old.Heard
+	}
+	// Progress that is told again and again is not worth a write each time.
+	if len(words) > 0 && (len(steps) > 0 || next.Status.final()) {
+		next.Heard = max(next.Heard, words[len(words)-1].at)
+	}
 	if next.Status == statusQueued {
 		next.Runnable = now.runnable()
 	}
 	return next, t
 }
 
+// since are the words that had not been heard when e was written.
+func since(e *entry, words []word) []word {
+	if e == nil {
+		return words
+	}
+	return slices.DeleteFunc(slices.Clone(words), func(w word) bool { return w.at <= e.Heard })
+}
+
 // earlier counts the jobs that used the key before now did and whose ends were
-// only heard, beginning with old. It returns the words about now itself. What
-// was said before an end that has been counted may have been counted too.
+// only heard, beginning with old if that had not ended. It returns the words
+// about now itself.
 func earlier(old *entry, now *job, words []word) (t tally, rest []word) {
 	if old != nil && old.Status.final() {
-		return tally{}, words
+		old = nil
 	}
 	for i := 0; i < len(words); i++ {
 		if !words[i].status.final() {
@@ -91,7 +110,8 @@ func earlier(old *entry, now *job, words []word) (t tally, rest []word) {
 		if i+1 == len(words) {
 			another = old != nil || (now.status() == statusQueued && now.Attempts == 0)
 		}
-		if !another {
+		// SAQ may tell of an end twice; without a start there was no other job.
+		if !another || (old == nil && !said(words[:i+1], statusActive)) {
 			continue
 		}
 		if ended := imagine(old, words[:i+1]); ended != nil {
@@ -102,6 +122,10 @@ func earlier(old *entry, now *job, words []word) (t tally, rest []word) {
 		old, words, i = nil, words[i+1:], -1
 	}
 	return t, words
+}
+
+func said(words []word, s status) bool {
+	return slices.ContainsFunc(words, func(w word) bool { return w.status == s })
 }
 
 // imagine makes up the payload of a job that has ended and whose payload is gone
@@ -153,11 +177,17 @@ func path(old *entry, now *job, words []word) []status {
 	}
 
 	end := now.status()
-	aborting := slices.ContainsFunc(words, func(w word) bool { return w.status == statusAborting })
+	aborting := said(words, statusAborting)
 	switch {
-	case end == statusAborted && at != statusAborting && at != statusAborted,
-		end == statusQueued && at == statusActive && aborting:
+	case end == statusAborted && at != statusAborting && at != statusAborted:
 		steps = append(steps, statusAborting, end)
+	case end == statusQueued && at == statusActive && aborting:
+		// Swept. A worker that still lived has ended the job before it was given back.
+		steps = append(steps, statusAborting)
+		if said(words, statusAborted) {
+			steps = append(steps, statusAborted)
+		}
+		steps = append(steps, end)
 	case end != at:
 		steps = append(steps, end)
 	case end == statusQueued && starts <= 0 && now.retried() && aborting && (old == nil || now.runnable() > old.Runnable):

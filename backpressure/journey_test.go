@@ -21,7 +21,7 @@ func ms(seconds float64) float64 {
 	return 1e6 + seconds*1000
 }
 
-func said(pairs ...any) []word {
+func spoken(pairs ...any) []word {
 	var words []word
 	for i := 0; i < len(pairs); i += 2 {
 		words = append(words, word{pairs[i].(status), int64(ms(pairs[i+1].(float64)))})
@@ -68,15 +68,15 @@ func TestFollow(t *testing.T) {
 		},
 		"heard again after it was counted": {
 			old: entryOf(statusComplete, 1, 1, 0, 4), now: payloadOf(statusComplete, 1, 1, 4, 9),
-			words: said(statusActive, 4., statusComplete, 9.), next: entryOf(statusComplete, 1, 1, 0, 4),
+			words: spoken(statusActive, 4., statusComplete, 9.), next: entryOf(statusComplete, 1, 1, 0, 4),
 		},
 		"retried and waiting": {
-			old: entryOf(statusActive, 1, 1, 0, 4), now: retried(1, 6), words: said(statusQueued, 6.),
+			old: entryOf(statusActive, 1, 1, 0, 4), now: retried(1, 6), words: spoken(statusQueued, 6.),
 			transitions: "active>queued", next: entryOf(statusQueued, 1, 1, 6, 0),
 		},
 		"retried and started between two looks": {
 			old: entryOf(statusActive, 1, 1, 0, 4), now: payloadOf(statusActive, 2, 1, 8, 0),
-			words:       said(statusQueued, 6., statusActive, 8.5),
+			words:       spoken(statusQueued, 6., statusActive, 8.5),
 			transitions: "active>queued queued>active", waits: []float64{2.5}, next: entryOf(statusActive, 2, 1, 0, 8),
 		},
 		"the same unheard: the wait is not known": {
@@ -85,12 +85,12 @@ func TestFollow(t *testing.T) {
 		},
 		"three attempts between two looks": {
 			now:   payloadOf(statusFailed, 3, 1, 30, 31),
-			words: said(statusActive, 10., statusActive, 11., statusQueued, 12., statusActive, 20., statusQueued, 22., statusActive, 30., statusFailed, 31.),
+			words: spoken(statusActive, 10., statusActive, 11., statusQueued, 12., statusActive, 20., statusQueued, 22., statusActive, 30., statusFailed, 31.),
 			jobs:  1, transitions: "unknown>queued queued>active active>queued queued>active active>queued queued>active active>failed",
 			waits: []float64{9, 8, 8}, runs: []float64{1}, next: entryOf(statusFailed, 3, 1, 0, 30),
 		},
 		"started and retried between two looks": {
-			old: entryOf(statusQueued, 0, 1, 1, 0), now: retried(1, 6), words: said(statusActive, 4., statusQueued, 6.),
+			old: entryOf(statusQueued, 0, 1, 1, 0), now: retried(1, 6), words: spoken(statusActive, 4., statusQueued, 6.),
 			transitions: "queued>active active>queued", waits: []float64{3}, next: entryOf(statusQueued, 1, 1, 6, 0),
 		},
 		"aborted while it waited": {
@@ -106,41 +106,41 @@ func TestFollow(t *testing.T) {
 			transitions: "aborting>aborted", runs: []float64{3}, next: entryOf(statusAborted, 1, 1, 0, 4),
 		},
 		"swept and retried": {
-			old: entryOf(statusActive, 1, 1, 0, 4), now: retried(1, 9), words: said(statusAborting, 8., statusQueued, 9.),
+			old: entryOf(statusActive, 1, 1, 0, 4), now: retried(1, 9), words: spoken(statusAborting, 8., statusQueued, 9.),
 			transitions: "active>aborting aborting>queued", next: entryOf(statusQueued, 1, 1, 9, 0),
 		},
 		"swept before it was marked": {
-			old: entryOf(statusQueued, 0, 1, 1, 0), now: retried(0, 9), words: said(statusAborting, 8., statusQueued, 9.),
+			old: entryOf(statusQueued, 0, 1, 1, 0), now: retried(0, 9), words: spoken(statusAborting, 8., statusQueued, 9.),
 			transitions: "queued>aborting aborting>queued", next: entryOf(statusQueued, 0, 1, 9, 0),
 		},
 		"that heard again": {
-			old: entryOf(statusQueued, 0, 1, 9, 0), now: retried(0, 9), words: said(statusAborting, 8., statusQueued, 9.),
+			old: entryOf(statusQueued, 0, 1, 9, 0), now: retried(0, 9), words: spoken(statusAborting, 8., statusQueued, 9.),
 			next: entryOf(statusQueued, 0, 1, 9, 0),
 		},
 		"retried by hand after its end": {
-			old: entryOf(statusFailed, 1, 1, 0, 4), now: retried(1, 9), words: said(statusQueued, 9.),
+			old: entryOf(statusFailed, 1, 1, 0, 4), now: retried(1, 9), words: spoken(statusQueued, 9.),
 			transitions: "failed>queued", next: entryOf(statusQueued, 1, 1, 9, 0),
 		},
 		"payload gone, end heard": {
-			old: entryOf(statusActive, 1, 1, 0, 4), words: said(statusActive, 4., statusComplete, 9.),
+			old: entryOf(statusActive, 1, 1, 0, 4), words: spoken(statusActive, 4., statusComplete, 9.),
 			transitions: "active>complete", runs: []float64{5}, next: entryOf(statusComplete, 1, 1, 0, 4),
 		},
 		"payload gone, waiting when it was last seen": {
-			old: entryOf(statusQueued, 0, 1, 1, 0), words: said(statusActive, 4., statusComplete, 9.),
+			old: entryOf(statusQueued, 0, 1, 1, 0), words: spoken(statusActive, 4., statusComplete, 9.),
 			transitions: "queued>active active>complete", waits: []float64{3}, runs: []float64{5},
 			next: entryOf(statusComplete, 1, 1, 0, 4),
 		},
 		"payload gone, never seen": {
-			words: said(statusActive, 4., statusComplete, 9.), jobs: 1,
+			words: spoken(statusActive, 4., statusComplete, 9.), jobs: 1,
 			transitions: "unknown>queued queued>active active>complete", runs: []float64{5},
 			next: &entry{Attempts: 1, Status: statusComplete, Started: int64(ms(4))},
 		},
 		"payload gone, nothing of an end heard": {
-			old: entryOf(statusActive, 1, 1, 0, 4), words: said(statusActive, 4.), next: entryOf(statusActive, 1, 1, 0, 4),
+			old: entryOf(statusActive, 1, 1, 0, 4), words: spoken(statusActive, 4.), next: entryOf(statusActive, 1, 1, 0, 4),
 		},
 		"key in use again": {
 			old: entryOf(statusActive, 1, 1, 0, 4), now: payloadOf(statusActive, 1, 10, 12, 0),
-			words: said(statusComplete, 9., statusActive, 12.), jobs: 1,
+			words: spoken(statusComplete, 9., statusActive, 12.), jobs: 1,
 			transitions: "active>complete unknown>queued queued>active", waits: []float64{2}, runs: []float64{5},
 			next: entryOf(statusActive, 1, 10, 0, 12),
 		},
@@ -150,22 +150,26 @@ func TestFollow(t *testing.T) {
 		},
 		"key in use three times between two looks": {
 			now:   payloadOf(statusComplete, 1, 10, 12, 13),
-			words: said(statusActive, 2., statusComplete, 3., statusActive, 5., statusFailed, 7., statusActive, 12., statusComplete, 13.),
+			words: spoken(statusActive, 2., statusComplete, 3., statusActive, 5., statusFailed, 7., statusActive, 12., statusComplete, 13.),
 			jobs:  3, transitions: "unknown>queued queued>active active>complete unknown>queued queued>active active>failed unknown>queued queued>active active>complete",
 			waits: []float64{2}, runs: []float64{1, 2, 1}, next: entryOf(statusComplete, 1, 10, 0, 12),
 		},
 		"ended, and its key waits again": {
-			now: payloadOf(statusQueued, 0, 10, 0, 0), words: said(statusActive, 2., statusComplete, 3.), jobs: 2,
+			now: payloadOf(statusQueued, 0, 10, 0, 0), words: spoken(statusActive, 2., statusComplete, 3.), jobs: 2,
 			transitions: "unknown>queued queued>active active>complete unknown>queued", runs: []float64{1},
 			next: entryOf(statusQueued, 0, 10, 10, 0),
 		},
 		"retried by hand, all between two looks": {
-			now: payloadOf(statusComplete, 2, 1, 12, 13), words: said(statusActive, 2., statusFailed, 3., statusQueued, 5., statusActive, 12., statusComplete, 13.),
+			now: payloadOf(statusComplete, 2, 1, 12, 13), words: spoken(statusActive, 2., statusFailed, 3., statusQueued, 5., statusActive, 12., statusComplete, 13.),
 			jobs: 1, transitions: "unknown>queued queued>active active>queued queued>active active>complete",
 			waits: []float64{1, 7}, runs: []float64{1}, next: entryOf(statusComplete, 2, 1, 0, 12),
 		},
 		"fewer attempts than before: Redis lost some": {
-			old: entryOf(statusActive, 3, 1, 0, 4), now: payloadOf(statusActive, 2, 1, 4, 0), next: entryOf(statusActive, 2, 1, 0, 4),
+			old: entryOf(statusActive, 3, 1, 0, 4), now: payloadOf(statusActive, 2, 1, 4, 0), next: entryOf(statusActive, 3, 1, 0, 4),
+		},
+		"swept though its worker lived, which ended it first": {
+			old: entryOf(statusActive, 1, 1, 0, 4), now: retried(1, 9), words: spoken(statusAborting, 8., statusAborted, 8.5, statusQueued, 9.),
+			transitions: "active>aborting aborting>aborted aborted>queued", next: entryOf(statusQueued, 1, 1, 9, 0),
 		},
 	} {
 		next, got := follow(c.old, c.now, c.words)
@@ -183,9 +187,57 @@ func TestFollow(t *testing.T) {
 		if want := strings.Contains(name, "unheard"); got.unheard != want {
 			t.Errorf("%s: unheard %v, want %v", name, got.unheard, want)
 		}
+		next.Heard = 0 // is put to the test by what is heard again
 		if *next != *c.next {
 			t.Errorf("%s: entry %+v, want %+v", name, *next, *c.next)
 		}
+	}
+}
+
+// TestFollowAfterATakeover: a replica that takes over has heard what the one before counted. Of a key that many jobs have
+// used, it counts those after what the ledger knows, and no others.
+func TestFollowAfterATakeover(t *testing.T) {
+	t.Parallel()
+	var words []word
+	var e *entry
+	counted := 0
+	for i := range 12 {
+		at := 10 * float64(i+1)
+		words = append(words, spoken(statusActive, at+1, statusComplete, at+2)...)
+		if i == 10 {
+			continue // nobody counts this one in its time
+		}
+		heard := words[len(words)-2:] // by the one that counts
+		if i == 11 {
+			heard = words // by the one that has taken over
+		}
+		var got tally
+		e, got = follow(e, payloadOf(statusComplete, 1, at, at+1, at+2), heard)
+		counted += len(got.jobs)
+	}
+	if counted != 12 {
+		t.Errorf("%d jobs counted, want 12", counted)
+	}
+	if _, got := follow(e, payloadOf(statusQueued, 0, 200, 0, 0), words); len(got.jobs) != 1 {
+		t.Errorf("%d jobs counted of one that waits, want 1", len(got.jobs))
+	}
+}
+
+// TestFollowUpdateByTheEnqueuer: SAQ lets the enqueuer write his own copy of a job, in which nothing was attempted yet.
+func TestFollowUpdateByTheEnqueuer(t *testing.T) {
+	t.Parallel()
+	var all []transition
+	var e *entry
+	for _, now := range []*job{
+		payloadOf(statusActive, 1, 1, 4, 0), payloadOf(statusActive, 0, 1, 0, 0), payloadOf(statusComplete, 1, 1, 4, 9),
+	} {
+		var got tally
+		e, got = follow(e, now, nil)
+		all = append(all, got.transitions...)
+	}
+	want := []transition{{statusUnknown, statusQueued}, {statusQueued, statusActive}, {statusActive, statusComplete}}
+	if !slices.Equal(all, want) {
+		t.Errorf("counted %v, want %v", all, want)
 	}
 }
 
@@ -204,6 +256,18 @@ func TestSource(t *testing.T) {
 	}
 	if j := parseJob(`{"queue":"q","status":"queued"}`, "q"); j == nil || j.source(nil) != "unknown" {
 		t.Errorf("without kwargs: %+v", j)
+	}
+}
+
+// TestParseJobOfPython: its json module writes what JSON does not have.
+func TestParseJobOfPython(t *testing.T) {
+	t.Parallel()
+	const text = `{"queue":"q","status":"complete","queued":1000,"kwargs":{"source":"NaN, \"Infinity\" \\","lr":Infinity},"result":[NaN,-Infinity,{"NaN":NaN}]}`
+	if j := parseJob(text, "q"); j == nil || j.Queued != 1000 || j.source(Sources{`NaN, "Infinity" \`}) != `NaN, "Infinity" \` {
+		t.Errorf("read as %+v", j)
+	}
+	if since, ok := runnableSince(`{"queued":1000,"kwargs":{"x":NaN}}`); !ok || since != 1000 {
+		t.Errorf("runnable since %v, %v", since, ok)
 	}
 }
 

@@ -5,7 +5,9 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -19,6 +21,9 @@ var resignSource string
 
 //go:embed commit.lua
 var commitSource string
+
+//go:embed sizes.lua
+var sizesSource string
 
 var (
 	leaseScript  = redis.NewScript(leaseSource)
@@ -44,7 +49,8 @@ type ledger struct {
 type sight struct {
 	id    string
 	entry *entry // nil: not in the ledger
-	job   *job   // nil: no payload, or one that can't be read
+	size  int64  // bytes of the payload; 0: there is none
+	job   *job   // nil: not fetched, none, or not to be read
 }
 
 // lease takes the lease for token, or renews it; since is when the fleet began
@@ -68,27 +74,30 @@ func (l ledger) resign(ctx context.Context, token string) error {
 	return nil
 }
 
-// read looks at these jobs, in one round trip, by Redis's clock.
-func (l ledger) read(ctx context.Context, ids []string) (sights []sight, now time.Time, err error) {
+// look asks what the ledger says of these jobs and how large their payloads are,
+// in one round trip, by Redis's clock.
+func (l ledger) look(ctx context.Context, ids []string) (sights []sight, now time.Time, err error) {
 	var (
-		clock             *redis.TimeCmd
-		payloads, entries *redis.SliceCmd
+		clock   *redis.TimeCmd
+		entries *redis.SliceCmd
+		sizes   *redis.Cmd
 	)
 	_, err = l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		clock = p.Time(ctx)
-		payloads = p.MGet(ctx, ids...)
 		entries = p.HMGet(ctx, ledgerKey(l.queue), ids...)
+		sizes = p.Eval(ctx, sizesSource, ids)
 		return nil
 	})
 	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("read jobs: %w", err)
+		return nil, time.Time{}, fmt.Errorf("look at jobs: %w", err)
+	}
+	bytes, err := sizes.Int64Slice()
+	if err != nil || len(bytes) != len(ids) {
+		return nil, time.Time{}, fmt.Errorf("read sizes: %d for %d jobs: %w", len(bytes), len(ids), err)
 	}
 	sights = make([]sight, len(ids))
 	for i, id := range ids {
-		sights[i].id = id
-		if text, ok := payloads.Val()[i].(string); ok {
-			sights[i].job = parseJob(text, l.queue)
-		}
+		sights[i] = sight{id: id, size: bytes[i]}
 		if text, ok := entries.Val()[i].(string); ok {
 			// An entry that can't be read is as good as none.
 			if e := new(entry); json.Unmarshal([]byte(text), e) == nil {
@@ -99,12 +108,37 @@ func (l ledger) read(ctx context.Context, ids []string) (sights []sight, now tim
 	return sights, clock.Val(), nil
 }
 
+// fetch reads the payloads of these jobs.
+func (l ledger) fetch(ctx context.Context, sights []*sight) error {
+	if len(sights) == 0 {
+		return nil
+	}
+	ids := make([]string, len(sights))
+	for i, s := range sights {
+		ids[i] = s.id
+	}
+	payloads, err := l.rdb.MGet(ctx, ids...).Result()
+	if err != nil {
+		return fmt.Errorf("read payloads: %w", err)
+	}
+	for i, s := range sights {
+		text, there := payloads[i].(string)
+		if !there {
+			s.size = 0 // gone since
+			continue
+		}
+		s.job = parseJob(text, l.queue)
+	}
+	return nil
+}
+
 // batch is what is written into the ledger at one go, and then counted.
 type batch struct {
 	token  string
 	number int64
 	writes []any // pairs of id and entry; an empty entry removes the id
 	tally  tally
+	words  map[string][]word // what was taken into account
 }
 
 func (b *batch) write(id string, e *entry) error {
@@ -137,12 +171,20 @@ type sweeps struct {
 	keysDue                  bool // the walk through all keys is under way
 }
 
-// next returns the ids of the next jobs of each walk.
-func (l ledger) next(ctx context.Context, s *sweeps) ([]string, error) {
+// found is a job that a sweep has come to.
+type found struct {
+	id string
+	// inUse says that it came by other ways than the ledger: what has ended by the
+	// ledger may have been enqueued again.
+	inUse bool
+}
+
+// next returns the next jobs of each walk.
+func (l ledger) next(ctx context.Context, s *sweeps) ([]found, error) {
 	var incomplete, entries, keys *redis.ScanCmd
 	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		incomplete = p.ZScan(ctx, incompleteKey(l.queue), s.incomplete, "", sweepJobs)
-		entries = p.HScan(ctx, ledgerKey(l.queue), s.ledger, "", sweepJobs)
+		entries = p.HScan(ctx, ledgerKey(l.queue), s.ledger, "", sweepEntries)
 		if s.keysDue {
 			keys = p.Scan(ctx, s.keys, jobPattern(l.queue), sweepKeys)
 		}
@@ -151,25 +193,36 @@ func (l ledger) next(ctx context.Context, s *sweeps) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("scan jobs: %w", err)
 	}
+	var all []found
 	members, cursor := incomplete.Val()
 	s.incomplete = cursor
-	ids := everySecond(members) // less the scores
+	for id := range everySecond(members) { // less the scores
+		all = append(all, found{id, true})
+	}
 	fields, cursor := entries.Val()
 	s.ledger = cursor
-	ids = append(ids, everySecond(fields)...) // less the entries
-	if keys != nil {
-		found, cursor := keys.Val()
-		s.keys, s.keysDue = cursor, cursor != 0
-		ids = append(ids, found...)
+	for id := range everySecond(fields) { // less the entries
+		all = append(all, found{id, false})
 	}
-	slices.Sort(ids)
-	return slices.Compact(ids), nil
+	if keys != nil {
+		ids, cursor := keys.Val()
+		s.keys, s.keysDue = cursor, cursor != 0
+		for _, id := range ids {
+			all = append(all, found{id, true})
+		}
+	}
+	slices.SortFunc(all, func(a, b found) int {
+		if a.id == b.id && a.inUse != b.inUse {
+			return map[bool]int{true: -1, false: 1}[a.inUse]
+		}
+		return strings.Compare(a.id, b.id)
+	})
+	return slices.CompactFunc(all, func(a, b found) bool { return a.id == b.id }), nil
 }
 
-func everySecond(pairs []string) []string {
-	var out []string
-	for i := 0; i < len(pairs); i += 2 {
-		out = append(out, pairs[i])
+func everySecond(pairs []string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := 0; i < len(pairs) && yield(pairs[i]); i += 2 {
+		}
 	}
-	return out
 }

@@ -22,6 +22,7 @@ import (
 type Redis interface {
 	redis.Scripter
 	Pipelined(ctx context.Context, fn func(redis.Pipeliner) error) ([]redis.Cmder, error)
+	MGet(ctx context.Context, keys ...string) *redis.SliceCmd
 	PSubscribe(ctx context.Context, patterns ...string) *redis.PubSub
 }
 

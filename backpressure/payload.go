@@ -3,6 +3,7 @@ package backpressure
 import (
 	"encoding/json"
 	"math"
+	"strings"
 )
 
 // payload is the part of a SAQ job that tells since when it could have run. SAQ
@@ -23,7 +24,7 @@ type payload struct {
 // became runnable; false if the payload doesn't tell.
 func runnableSince(text string) (millis float64, ok bool) {
 	var p payload
-	if json.Unmarshal([]byte(text), &p) != nil {
+	if decode(text, &p) != nil {
 		return 0, false
 	}
 	touched := p.Touched
@@ -61,4 +62,43 @@ func (p payload) retryDelay() float64 {
 		return 0
 	}
 	return min(limit, p.RetryDelay*math.Exp2(max(0, p.Attempts-1)))
+}
+
+// decode reads JSON as Python's json module writes it: with NaN and Infinity, of
+// which nothing is wanted.
+func decode(text string, into any) error {
+	err := json.Unmarshal([]byte(text), into)
+	if err == nil || !(strings.Contains(text, "NaN") || strings.Contains(text, "Infinity")) {
+		return err
+	}
+	return json.Unmarshal(withoutNaN(text), into)
+}
+
+// withoutNaN puts null in the place of NaN and Infinity outside strings.
+func withoutNaN(text string) []byte {
+	out := make([]byte, 0, len(text))
+	quoted := false
+	for i := 0; i < len(text); i++ {
+		if !quoted {
+			for _, word := range []string{"NaN", "-Infinity", "Infinity"} {
+				if strings.HasPrefix(text[i:], word) {
+					out = append(out, "null"...)
+					i += len(word)
+					break
+				}
+			}
+			if i >= len(text) {
+				break
+			}
+		}
+		switch c := text[i]; {
+		case c == '"':
+			quoted = !quoted
+		case c == '\\' && quoted && i+1 < len(text):
+			out = append(out, c)
+			i++
+		}
+		out = append(out, text[i])
+	}
+	return out
 }

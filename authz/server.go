@@ -141,6 +141,8 @@ func (s *Server) failsClosed() bool {
 // and no token is spent on a request that the queue turns away.
 func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overloaded bool) {
 	d.Policy, d.Reason = classify(r.Policy, r.Path), ReasonOK
+	switches := s.switches.Load()
+	queueShadow, limitShadow := switches.QueueShadow.has(d.Policy), switches.LimitShadow.has(d.Policy)
 	switch {
 	case d.Policy == PolicyNone:
 		d.Reason = ReasonNotGuarded
@@ -154,16 +156,14 @@ func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overl
 		return
 	case overloaded:
 		s.complain(ctx, "more Checks at once than MAX_CONCURRENT_CHECKS; those beyond are decided by the failure modes")
-		d.apply(finding{reason: ReasonOverloaded, wait: failureRetry, fails: s.failsClosed()}, false)
+		d.apply(finding{reason: ReasonOverloaded, wait: failureRetry, fails: s.failsClosed()}, queueShadow && limitShadow)
 		return
 	}
 
-	switches := s.switches.Load()
-	queueShadow := switches.QueueShadow.has(d.Policy)
 	if s.queue != nil && d.apply(queueFinding(s.lookAtQueue(d.Policy), s.cfg.QueueFailureMode), queueShadow) {
 		return
 	}
-	keys, taken := s.take(ctx, r, d, switches.LimitShadow.has(d.Policy))
+	keys, taken := s.take(ctx, r, d, limitShadow)
 	if d.Denied {
 		return
 	}

@@ -195,29 +195,32 @@ func TestAdmitBesideOthers(t *testing.T) {
 }
 
 // TestAdmitIsExact plays requests that take their time to become jobs, workers
-// that take jobs, and jobs that are given back, at random. Nothing is admitted
-// over the limit, and, as long as jobs that were taken stay in sight, nothing is
-// refused below it.
+// that take jobs, give them back and end them, and jobs that are aborted while
+// they wait, at random. Nothing is ever admitted over the limit. As long as jobs
+// are only taken, nothing is refused below it.
 func TestAdmitIsExact(t *testing.T) {
 	t.Parallel()
-	for name, quick := range map[string]bool{"long jobs": false, "quick jobs": true} {
-		for seed := range uint64(4) {
+	for name, c := range map[string]struct{ ends, retries, aborts bool }{
+		"long jobs":        {},
+		"jobs that retry":  {retries: true},
+		"quick jobs":       {ends: true},
+		"all, with aborts": {ends: true, retries: true, aborts: true},
+	} {
+		for seed := range uint64(3) {
 			t.Run(fmt.Sprintf("%s, seed %d", name, seed), func(t *testing.T) {
 				t.Parallel()
-				rdb := redistest.Start(t).Client(t)
-				ctx := t.Context()
-				m := newTestMonitor(admissionConfig(), rdb)
-				queued, active := queuedKey("default"), activeKey("default")
+				q := &playedQueue{t: t, rdb: redistest.Start(t).Client(t)}
+				m := newTestMonitor(admissionConfig(), q.rdb)
 				random := rand.New(rand.NewPCG(seed, 7))
-				flight, jobs, refused, careful := 0, 0, 0, 0
-				// Phases in which workers are slower, as fast, and faster than requests come.
+				flight, refused, careful := 0, 0, 0
+				// Phases in which workers take none, about as many as come, and more.
 				for step := range 4000 {
 					takes := []int{0, 1, 4}[step/400%3]
 					switch n := random.IntN(100); {
 					case n < 35:
-						depth := int(rdb.LLen(ctx, queued).Val())
+						depth := q.depth()
 						full := depth+flight >= m.cfg.MaxPending
-						switch m.Admit(ctx).State {
+						switch m.Admit(t.Context()).State {
 						case StateOK:
 							if full {
 								t.Fatalf("step %d: admitted with %d jobs and %d to come", step, depth, flight)
@@ -227,38 +230,78 @@ func TestAdmitIsExact(t *testing.T) {
 							refused++
 							if !full {
 								careful++
-								if !quick {
-									t.Fatalf("step %d: refused with %d jobs and %d to come", step, depth, flight)
-								}
 							}
 						}
-					case n < 40 && flight == 0:
-						// Past the gate: hides nothing while nothing is to come.
-						if n == 35 {
-							jobs++
-							must(t, rdb.RPush(ctx, queued, jobs).Err())
-						}
-					case n < 70:
+					case n < 36 && flight == 0:
+						q.enqueue() // past the gate: hides nothing while nothing is to come
+					case n < 67:
 						if flight > 0 {
 							flight--
-							jobs++
-							must(t, rdb.RPush(ctx, queued, jobs).Err())
+							q.enqueue()
+						}
+					case n < 70:
+						if c.aborts {
+							q.abort(random.IntN(max(1, q.depth())))
 						}
 					default:
 						for range takes {
-							job, err := rdb.LMove(ctx, queued, active, "LEFT", "RIGHT").Result()
-							if err == nil && quick {
-								must(t, rdb.LRem(ctx, active, 1, job).Err())
+							q.take()
+							if c.retries && random.IntN(3) == 0 {
+								q.giveBack()
+							} else if c.ends {
+								q.end()
 							}
 						}
 					}
 				}
-				if refused == 0 || jobs < 200 {
-					t.Errorf("%d refusals, %d jobs: nothing was put to the test", refused, jobs)
+				if refused == 0 || q.jobs < 100 {
+					t.Errorf("%d refusals, %d jobs: nothing was put to the test", refused, q.jobs)
 				}
-				t.Logf("%d jobs, %d refused, %d of them below the limit", jobs, refused, careful)
+				if careful > 0 && !c.ends && !c.retries && !c.aborts {
+					t.Errorf("%d of %d refusals were below the limit", careful, refused)
+				}
+				t.Logf("%d jobs, %d refused, %d of them below the limit", q.jobs, refused, careful)
 			})
 		}
+	}
+}
+
+// playedQueue is a queue as SAQ has it, less what admission does not look at.
+type playedQueue struct {
+	t    *testing.T
+	rdb  *redis.Client
+	jobs int
+}
+
+func (q *playedQueue) depth() int { return int(q.rdb.LLen(q.t.Context(), queuedKey("default")).Val()) }
+
+func (q *playedQueue) enqueue() {
+	q.jobs++
+	id := fmt.Sprint(jobPrefix("default"), q.jobs)
+	must(q.t, q.rdb.Set(q.t.Context(), id, `{"queue": "default", "status": "queued", "queued": 1}`, 0).Err())
+	must(q.t, q.rdb.RPush(q.t.Context(), queuedKey("default"), id).Err())
+}
+
+// take moves a job to the workers, if one waits.
+func (q *playedQueue) take() {
+	q.rdb.LMove(q.t.Context(), queuedKey("default"), activeKey("default"), "LEFT", "RIGHT")
+}
+
+// giveBack is a retry of the job that was taken last.
+func (q *playedQueue) giveBack() {
+	id, err := q.rdb.RPop(q.t.Context(), activeKey("default")).Result()
+	if err != nil {
+		return
+	}
+	must(q.t, q.rdb.Set(q.t.Context(), id, `{"queue": "default", "status": "queued", "queued": 1, "attempts": 1}`, 0).Err())
+	must(q.t, q.rdb.RPush(q.t.Context(), queuedKey("default"), id).Err())
+}
+
+func (q *playedQueue) end() { q.rdb.RPop(q.t.Context(), activeKey("default")) }
+
+func (q *playedQueue) abort(i int) {
+	if id, err := q.rdb.LIndex(q.t.Context(), queuedKey("default"), int64(i)).Result(); err == nil {
+		must(q.t, q.rdb.LRem(q.t.Context(), queuedKey("default"), 1, id).Err())
 	}
 }
 

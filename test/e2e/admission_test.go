@@ -24,6 +24,7 @@ func TestAdmissionIsExact(t *testing.T) {
 	const limit = 40
 	s := e2e.Start(t, e2e.Options{Gates: 3, Settings: map[string]string{
 		"RATE_LIMIT_ENABLED": "false", "QUEUE_MAX_PENDING": fmt.Sprint(limit), "QUEUE_ADMISSION_WINDOW": window,
+		"REDIS_TIMEOUT": "2s", "QUEUE_FAILURE_MODE": "deny", // a machine that stalls is no outage here
 	}})
 	for round := range 3 {
 		e2e.Poll(t, 20*time.Second, "all gates to see an empty queue, and the window to be over", func() error {
@@ -61,6 +62,7 @@ func TestAdmissionWhileWorkersDrain(t *testing.T) {
 	const limit, seconds = 40, 10
 	s := e2e.Start(t, e2e.Options{Gates: 3, Settings: map[string]string{
 		"RATE_LIMIT_ENABLED": "false", "QUEUE_MAX_PENDING": fmt.Sprint(limit), "QUEUE_ADMISSION_WINDOW": window,
+		"REDIS_TIMEOUT": "2s", "QUEUE_FAILURE_MODE": "deny", // a machine that stalls is no outage here
 	}})
 	s.StartWorker(t, 10) // 50 jobs a second, of 0.2 s each
 	ctx, stop := context.WithCancel(t.Context())

@@ -1,8 +1,13 @@
 #!/usr/bin/env bash
 # venv.sh DIR REQUIREMENTS: makes a Python environment in DIR with exactly the pinned packages.
 set -euo pipefail
-dir=$1 requirements=$2
+dir=${1%/} requirements=$2
 
+# --clear below would empty the folder that it points to, which may be another checkout's.
+if [ -L "$dir" ]; then
+  echo "$dir is a symlink: remove it, then try again" >&2
+  exit 1
+fi
 if ! command -v python3 >/dev/null; then
   echo "python3 is not installed: run 'apt-get install python3 python3-venv' (or your system's way)" >&2
   exit 1

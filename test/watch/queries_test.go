@@ -17,7 +17,6 @@ import (
 var zero = map[string]string{
 	"refrakt_gate_unknown_ips_total":    "Envoy always knows the peer",
 	"refrakt_gate_shadow_denials_total": "no check is in shadow mode",
-	`reason="unknown_policy"`:           "Envoy's routes name no such policy",
 }
 
 // TestQueries runs each query of the dashboard and of the rules on a Prometheus that has scraped two gates under

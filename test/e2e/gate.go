@@ -11,11 +11,15 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 )
 
-// binary is the gate, built once for all tests of a package, with the race detector.
+// Race says that gates are built with the race detector. A package that measures sets it to false in its TestMain.
+var Race = true
+
+// binary is the gate, built once for all tests of a package.
 var binary struct {
 	once sync.Once
 	dir  string
@@ -37,7 +41,8 @@ func GateBinary(tb testing.TB) string {
 			return
 		}
 		binary.path = filepath.Join(binary.dir, "refrakt-gate")
-		build := exec.CommandContext(context.Background(), "go", "build", "-race", "-o", binary.path, "./cmd/refrakt-gate")
+		build := exec.CommandContext(context.Background(), "go", "build", "-race="+strconv.FormatBool(Race), "-o", binary.path,
+			"./cmd/refrakt-gate")
 		build.Dir = Root()
 		if out, err := build.CombinedOutput(); err != nil {
 			binary.err = fmt.Errorf("build the gate: %w\n%s", err, out)

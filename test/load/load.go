@@ -143,8 +143,8 @@ func codes(answers []Answer) map[int]int {
 	return n
 }
 
-func count(answers []Answer, is func(Answer) bool) (n int) {
-	for _, a := range answers {
+func count[T any](all []T, is func(T) bool) (n int) {
+	for _, a := range all {
 		if is(a) {
 			n++
 		}

@@ -119,9 +119,9 @@ func line(p *plot.Plot, name string, xys plotter.XYs, c color.Color) error {
 	return nil
 }
 
-// phases marks where each phase begins, and leaves room above for its name.
+// phases marks where each phase begins, and leaves room above for its name and, above that, the legend.
 func phases(p *plot.Plot, r *Run, top float64) error {
-	top *= 1.25
+	top *= 1.5
 	p.Y.Max = top
 	names := plotter.XYLabels{}
 	for _, phase := range r.Phases {
@@ -132,7 +132,7 @@ func phases(p *plot.Plot, r *Run, top float64) error {
 		}
 		l.Color, l.Dashes = grey, []vg.Length{vg.Points(3), vg.Points(3)}
 		p.Add(l)
-		names.XYs = append(names.XYs, plotter.XY{X: x, Y: top * 0.93})
+		names.XYs = append(names.XYs, plotter.XY{X: x, Y: top * 0.73})
 		names.Labels = append(names.Labels, " "+phase.Name)
 	}
 	labels, err := plotter.NewLabels(names)

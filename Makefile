@@ -43,7 +43,7 @@ test: setup ## Run all tests: unit, bucket stores on a real Redis, end to end on
 	cd test/kubernetes && go vet ./... && go test -shuffle=on ./...
 
 load: setup ## Play 12 minutes of load on everything, and report (LOAD_REPORT_DIR, test/load/report); exit 1 where it is not as it must be
-	cd test && go test -tags load -count=1 -timeout 30m -v ./load
+	cd test && go test -tags load -run '^TestLoad$$' -count=1 -timeout 30m -v ./load
 
 FUZZ ?= 300000x
 fuzz: ## Run each fuzz target for so many executions (FUZZ=300000x) or so long (FUZZ=1m)

@@ -264,6 +264,7 @@ func (j *Jobs) countJobs(ctx context.Context, jobs []found, words map[string][]w
 		}
 		if !entered {
 			back[s.id] = words[s.id]
+			delete(words, s.id)
 		}
 	}
 	j.heard.restore(back)

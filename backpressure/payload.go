@@ -68,7 +68,7 @@ func (p payload) retryDelay() float64 {
 // which nothing is wanted.
 func decode(text string, into any) error {
 	err := json.Unmarshal([]byte(text), into)
-	if err == nil || !(strings.Contains(text, "NaN") || strings.Contains(text, "Infinity")) {
+	if err == nil || (!strings.Contains(text, "NaN") && !strings.Contains(text, "Infinity")) {
 		return err
 	}
 	return json.Unmarshal(withoutNaN(text), into)

@@ -267,3 +267,19 @@ func TestReport(t *testing.T) {
 		}
 	}
 }
+
+// TestPlanIsLongEnough: each phase gives the alerts that it must show the time to fire or to end.
+func TestPlanIsLongEnough(t *testing.T) {
+	t.Parallel()
+	for name, least := range map[string]time.Duration{
+		Fill:     5*time.Second + alertDelay,
+		Stall:    52*time.Second + alertDelay, // until the oldest job is old enough
+		Recovery: 48*time.Second + resolveDelay,
+	} {
+		for _, p := range Plan() {
+			if p.Name == name && p.Duration() < least {
+				t.Errorf("%s takes %v, want at least %v", name, p.Duration(), least)
+			}
+		}
+	}
+}

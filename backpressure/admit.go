@@ -23,7 +23,7 @@ type admission struct {
 }
 
 func admit(ctx context.Context, rdb redis.Scripter, cfg Config) (admission, error) {
-	keys := []string{queuedKey(cfg.QueueName), activeKey(cfg.QueueName), windowKey(cfg.QueueName)}
+	keys := []string{queuedKey(cfg.QueueName), activeKey(cfg.QueueName), incompleteKey(cfg.QueueName), windowKey(cfg.QueueName)}
 	answer, err := admitScript.Run(ctx, rdb, keys, cfg.MaxPending, cfg.AdmissionWindow.Milliseconds()).Int64Slice()
 	if err != nil {
 		return admission{}, fmt.Errorf("run admit script: %w", err)

@@ -200,11 +200,12 @@ func TestAdmitBesideOthers(t *testing.T) {
 // are only taken, nothing is refused below it.
 func TestAdmitIsExact(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ ends, retries, aborts bool }{
-		"long jobs":        {},
-		"jobs that retry":  {retries: true},
-		"quick jobs":       {ends: true},
-		"all, with aborts": {ends: true, retries: true, aborts: true},
+	for name, c := range map[string]struct{ ends, retries, later, aborts bool }{
+		"long jobs":         {},
+		"jobs that retry":   {retries: true},
+		"delayed and timed": {later: true, retries: true},
+		"quick jobs":        {ends: true},
+		"all, with aborts":  {ends: true, retries: true, later: true, aborts: true},
 	} {
 		for seed := range uint64(3) {
 			t.Run(fmt.Sprintf("%s, seed %d", name, seed), func(t *testing.T) {
@@ -244,9 +245,17 @@ func TestAdmitIsExact(t *testing.T) {
 							q.abort(random.IntN(max(1, q.depth())))
 						}
 					default:
+						if c.later && random.IntN(4) == 0 {
+							q.schedule()
+						}
+						if c.later && random.IntN(2) == 0 {
+							q.due()
+						}
 						for range takes {
 							q.take()
-							if c.retries && random.IntN(3) == 0 {
+							if c.later && random.IntN(3) == 0 {
+								q.delay()
+							} else if c.retries && random.IntN(3) == 0 {
 								q.giveBack()
 							} else if c.ends {
 								q.end()
@@ -257,7 +266,7 @@ func TestAdmitIsExact(t *testing.T) {
 				if refused == 0 || q.jobs < 100 {
 					t.Errorf("%d refusals, %d jobs: nothing was put to the test", refused, q.jobs)
 				}
-				if careful > 0 && !c.ends && !c.retries && !c.aborts {
+				if careful > 0 && name == "long jobs" {
 					t.Errorf("%d of %d refusals were below the limit", careful, refused)
 				}
 				t.Logf("%d jobs, %d refused, %d of them below the limit", q.jobs, refused, careful)
@@ -268,40 +277,78 @@ func TestAdmitIsExact(t *testing.T) {
 
 // playedQueue is a queue as SAQ has it, less what admission does not look at.
 type playedQueue struct {
-	t    *testing.T
-	rdb  *redis.Client
-	jobs int
+	t     *testing.T
+	rdb   *redis.Client
+	jobs  int
+	later []string // jobs that are in no list until they are due
 }
 
 func (q *playedQueue) depth() int { return int(q.rdb.LLen(q.t.Context(), queuedKey("default")).Val()) }
 
-func (q *playedQueue) enqueue() {
+// job makes a job of which more is said than that it waits.
+func (q *playedQueue) job(more string) string {
 	q.jobs++
 	id := fmt.Sprint(jobPrefix("default"), q.jobs)
-	must(q.t, q.rdb.Set(q.t.Context(), id, `{"queue": "default", "status": "queued", "queued": 1}`, 0).Err())
+	q.put(id, more)
+	must(q.t, q.rdb.ZAdd(q.t.Context(), incompleteKey("default"), redis.Z{Member: id}).Err())
+	return id
+}
+
+func (q *playedQueue) put(id, more string) {
+	must(q.t, q.rdb.Set(q.t.Context(), id, `{"queue": "default", "status": "queued", "queued": 1`+more+`}`, 0).Err())
+}
+
+func (q *playedQueue) push(id string) {
 	must(q.t, q.rdb.RPush(q.t.Context(), queuedKey("default"), id).Err())
 }
+
+func (q *playedQueue) enqueue() { q.push(q.job("")) }
 
 // take moves a job to the workers, if one waits.
 func (q *playedQueue) take() {
 	q.rdb.LMove(q.t.Context(), queuedKey("default"), activeKey("default"), "LEFT", "RIGHT")
 }
 
-// giveBack is a retry of the job that was taken last.
-func (q *playedQueue) giveBack() {
-	id, err := q.rdb.RPop(q.t.Context(), activeKey("default")).Result()
-	if err != nil {
-		return
-	}
-	must(q.t, q.rdb.Set(q.t.Context(), id, `{"queue": "default", "status": "queued", "queued": 1, "attempts": 1}`, 0).Err())
-	must(q.t, q.rdb.RPush(q.t.Context(), queuedKey("default"), id).Err())
+// held takes the job away from the workers that was taken last, empty if there is none.
+func (q *playedQueue) held() string {
+	return q.rdb.RPop(q.t.Context(), activeKey("default")).Val()
 }
 
-func (q *playedQueue) end() { q.rdb.RPop(q.t.Context(), activeKey("default")) }
+// giveBack is a retry at once, delay one that waits for its time.
+func (q *playedQueue) giveBack() {
+	if id := q.held(); id != "" {
+		q.put(id, `, "attempts": 1`)
+		q.push(id)
+	}
+}
+
+func (q *playedQueue) delay() {
+	if id := q.held(); id != "" {
+		q.put(id, `, "attempts": 1`)
+		q.later = append(q.later, id)
+	}
+}
+
+func (q *playedQueue) schedule() { q.later = append(q.later, q.job(`, "scheduled": 2`)) }
+
+// due gives the first of those that wait for their time to the list.
+func (q *playedQueue) due() {
+	if len(q.later) > 0 {
+		q.push(q.later[0])
+		q.later = q.later[1:]
+	}
+}
+
+func (q *playedQueue) end() {
+	if id := q.held(); id != "" {
+		must(q.t, q.rdb.ZRem(q.t.Context(), incompleteKey("default"), id).Err())
+	}
+}
 
 func (q *playedQueue) abort(i int) {
 	if id, err := q.rdb.LIndex(q.t.Context(), queuedKey("default"), int64(i)).Result(); err == nil {
 		must(q.t, q.rdb.LRem(q.t.Context(), queuedKey("default"), 1, id).Err())
+		must(q.t, q.rdb.ZRem(q.t.Context(), incompleteKey("default"), id).Err())
 	}
 }
 

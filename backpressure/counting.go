@@ -1,6 +1,10 @@
 package backpressure
 
-import "context"
+import (
+	"context"
+	"maps"
+	"slices"
+)
 
 // maxLate is how often a job is put off whose payload is ahead of what was heard:
 // the payload is written before the word is said.
@@ -26,7 +30,7 @@ func (j *Jobs) countJobs(ctx context.Context, jobs []found, words map[string][]w
 		return 0, nil
 	}
 	if j.token == "" { // lost since the sweeps went on
-		j.heard.restore(words)
+		j.heard.restore(ids, words)
 		return 0, nil
 	}
 	sights, now, err := j.ledger.look(ctx, ids)
@@ -34,7 +38,7 @@ func (j *Jobs) countJobs(ctx context.Context, jobs []found, words map[string][]w
 		n, err = j.fetch(ctx, jobs, sights, words)
 	}
 	if err != nil {
-		j.heard.restore(words)
+		j.heard.restore(ids, words)
 		return 0, err
 	}
 	back := make(map[string][]word)
@@ -56,7 +60,7 @@ func (j *Jobs) countJobs(ctx context.Context, jobs []found, words map[string][]w
 			delete(words, s.id)
 		}
 	}
-	j.heard.restore(back)
+	j.heard.restore(ids, back)
 	if len(b.writes) == 0 {
 		return n, nil
 	}
@@ -73,7 +77,7 @@ func (j *Jobs) fetch(ctx context.Context, jobs []found, sights []sight, words ma
 	for ; n < len(sights); n++ {
 		s := &sights[n]
 		ended := s.entry != nil && s.entry.Status.final()
-		if s.size == 0 || (ended && !jobs[n].inUse && len(words[s.id]) == 0) {
+		if s.size == 0 || s.size > maxBytes || (ended && !jobs[n].inUse && len(words[s.id]) == 0) {
 			continue
 		}
 		if bytes += s.size; bytes > batchBytes && len(wanted) > 0 {
@@ -91,10 +95,12 @@ func (j *Jobs) enter(b *batch, s sight, words []word, now int64) (bool, error) {
 		return true, nil // it had ended before the fleet began to count
 	}
 	if s.job == nil && s.size > 0 {
-		return true, nil // nothing new of it, another queue's, or not SAQ's JSON
+		return true, nil // nothing new of it, too large, another queue's, or not SAQ's JSON
 	}
 	next, t := follow(s.entry, s.job, words)
-	if t.unheard && j.late[s.id] < maxLate {
+	// Of what had ended before it was heard of nothing more will be.
+	mayHear := len(words) > 0 || s.entry != nil || !next.Status.final()
+	if t.unheard && mayHear && j.late[s.id] < maxLate {
 		j.late[s.id]++
 		return false, nil
 	}
@@ -130,7 +136,7 @@ func (j *Jobs) settle(ctx context.Context) error {
 	if done {
 		j.metrics.count(j.unsure.tally, j.known)
 	} else {
-		j.heard.restore(j.unsure.words) // for the case that this replica leads again
+		j.heard.restore(slices.Collect(maps.Keys(j.unsure.words)), j.unsure.words) // for the case that this replica leads again
 		if j.unsure.token == j.token {
 			j.follow()
 		}

@@ -71,11 +71,12 @@ func (h *heard) again() {
 	}
 }
 
-// first takes away the first n ids and their words.
-func (h *heard) first(n int) map[string][]word {
+// first takes away the first n ids, in their order, and their words.
+func (h *heard) first(n int) ([]string, map[string][]word) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.remove(h.order[:min(n, len(h.order))])
+	ids := slices.Clone(h.order[:min(n, len(h.order))])
+	return ids, h.remove(ids)
 }
 
 // of takes away the words about these ids.
@@ -99,17 +100,23 @@ func (h *heard) remove(ids []string) map[string][]word {
 	return taken
 }
 
-// restore puts words back that could not be counted, and the ids of jobs that
-// there may be more to hear of.
-func (h *heard) restore(taken map[string][]word) {
+// restore puts back what was taken of these ids, before all others and in their
+// order: it could not be counted, or there may be more to hear.
+func (h *heard) restore(ids []string, taken map[string][]word) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for id, words := range taken {
+	var front []string
+	for _, id := range ids {
+		words, ok := taken[id]
+		if !ok {
+			continue
+		}
 		if _, there := h.words[id]; !there {
-			h.order = append(h.order, id)
+			front = append(front, id)
 		}
 		h.words[id] = append(slices.Clone(words), h.words[id]...)
 	}
+	h.order = append(front, h.order...)
 }
 
 // forget drops what was said before then.
@@ -117,7 +124,7 @@ func (h *heard) forget(then time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.order = slices.DeleteFunc(h.order, func(id string) bool {
-		words := slices.DeleteFunc(h.words[id], func(w word) bool { return w.at < then.UnixMilli() })
+		words := slices.DeleteFunc(h.words[id], func(w word) bool { return w.at < then.UnixMicro() })
 		h.words[id] = words
 		if len(words) == 0 {
 			delete(h.words, id)
@@ -174,7 +181,7 @@ func (h *heard) listen(ctx context.Context, rdb Redis, queue string, subscribed 
 			subscribed()
 		case *redis.Message:
 			if s := status(m.Payload); s.known() {
-				h.add(m.Channel, word{status: s, at: time.Now().UnixMilli()})
+				h.add(m.Channel, word{status: s, at: time.Now().UnixMicro()})
 			}
 		}
 	}

@@ -17,20 +17,27 @@ func TestHeard(t *testing.T) {
 	h.add("a", word{statusComplete, 4})
 	h.add("c", word{statusFailed, 5})
 
-	taken := h.first(2)
+	ids, taken := h.first(2)
+	if !slices.Equal(ids, []string{"a", "b"}) {
+		t.Errorf("first %q, want a and b", ids)
+	}
 	wantWords(t, taken, map[string][]word{
 		"a": {{statusActive, 1}, {statusComplete, 4}},
 		"b": {{statusActive, 3}},
 	})
 	h.add("b", word{statusQueued, 6})
-	h.restore(taken)
+	h.restore(ids, taken)
+	if ids, _ = h.first(1); !slices.Equal(ids, []string{"a"}) {
+		t.Errorf("put back %q, want a before all others", ids)
+	}
+	h.restore(ids, map[string][]word{"a": taken["a"]})
 	wantWords(t, h.of([]string{"b", "unheard of"}), map[string][]word{"b": {{statusActive, 3}, {statusQueued, 6}}})
 
 	h.add("c", word{statusQueued, 7})
 	h.add("d", word{statusActive, 4})
-	h.forget(time.UnixMilli(6))
-	wantWords(t, h.first(10), map[string][]word{"c": {{statusQueued, 7}}})
-	wantWords(t, h.first(10), map[string][]word{})
+	h.forget(time.UnixMicro(6))
+	wantWords(t, all(h), map[string][]word{"c": {{statusQueued, 7}}})
+	wantWords(t, all(h), map[string][]word{})
 }
 
 // TestHeardIsBounded: beyond the bound the oldest are dropped, and known to be missed.
@@ -47,9 +54,14 @@ func TestHeardIsBounded(t *testing.T) {
 	if !h.takeMissed() || h.takeMissed() {
 		t.Error("a dropped word must be known to be missed, once")
 	}
-	if _, there := h.first(1)["1"]; !there || len(h.words) != maxHeard-1 {
+	if ids, _ := h.first(1); !slices.Equal(ids, []string{"1"}) || len(h.words) != maxHeard-1 {
 		t.Errorf("%d jobs left, want %d, and the first dropped", len(h.words), maxHeard-1)
 	}
+}
+
+func all(h *heard) map[string][]word {
+	_, words := h.first(10)
+	return words
 }
 
 func wantWords(t *testing.T, got, want map[string][]word) {

@@ -19,6 +19,7 @@ const (
 	heardDelay   = 50 * time.Millisecond // from the first word until it is counted, with all said meanwhile
 	batchJobs    = 256                   // jobs looked at at once
 	batchBytes   = 1 << 20               // of payloads read at once, or a single one that is larger
+	maxBytes     = 8 << 20               // of a payload; larger ones are passed over
 	stepBatches  = 8                     // batches of a step of the sweeps
 	sweepJobs    = 256                   // jobs that wait or run, at a step
 	sweepEntries = 1024                  // entries of the ledger, at a step
@@ -201,10 +202,10 @@ func (j *Jobs) countHeard(ctx context.Context) error {
 	if err := j.settle(ctx); err != nil || j.token == "" {
 		return err
 	}
-	words := j.heard.first(batchJobs)
-	jobs := make([]found, 0, len(words))
-	for id := range words {
-		jobs = append(jobs, found{id, true})
+	ids, words := j.heard.first(batchJobs)
+	jobs := make([]found, len(ids))
+	for i, id := range ids {
+		jobs[i] = found{id, true}
 	}
 	if _, err := j.countJobs(ctx, jobs, words); err != nil {
 		return err

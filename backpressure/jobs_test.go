@@ -312,7 +312,7 @@ func TestJobsNotWrittenNotCounted(t *testing.T) {
 	must(t, b.step(t.Context()))
 	putJob(t, rdb, "a", `{"queue":"training","status":"queued","queued":1700000000000}`, true)
 
-	a.heard.add(jobPrefix(jobsQueue)+"a", word{statusQueued, 1})
+	a.heard.add(jobPrefix(jobsQueue)+"a", word{statusQueued, 1000})
 	must(t, a.countHeard(t.Context()))
 	if got := a.value(t, "refrakt_job_enqueued_total", "source", "unknown"); got != 0 || a.token != "" {
 		t.Errorf("counted %v without the lease, and leads: %v", got, a.token != "")
@@ -416,8 +416,8 @@ func TestJobsOfOthers(t *testing.T) {
 	putJob(t, rdb, "b:1", `{"queue":"training:b","status":"complete","queued":1700000000000}`, false)
 	putJob(t, rdb, "pickled", "\x80\x04", true)
 	for _, key := range []string{"b:1", "pickled"} {
-		c.heard.add(jobPrefix(jobsQueue)+key, word{statusActive, 1})
-		c.heard.add(jobPrefix(jobsQueue)+key, word{statusComplete, 2})
+		c.heard.add(jobPrefix(jobsQueue)+key, word{statusActive, 1000})
+		c.heard.add(jobPrefix(jobsQueue)+key, word{statusComplete, 2000})
 	}
 	must(t, c.countHeard(t.Context()))
 	must(t, c.step(t.Context()))
@@ -437,8 +437,8 @@ func TestJobsNotWrittenHeardAgain(t *testing.T) {
 	c := unstarted(lossy)
 	must(t, c.step(t.Context()))
 	id := jobPrefix(jobsQueue) + "kept nowhere"
-	c.heard.add(id, word{statusActive, 1})
-	c.heard.add(id, word{statusComplete, 2})
+	c.heard.add(id, word{statusActive, 1000})
+	c.heard.add(id, word{statusComplete, 2000})
 	hook.before = true
 	hook.lost.Store(1)
 	if err := c.countHeard(t.Context()); !errors.Is(err, errLost) {

@@ -9,15 +9,17 @@ type entry struct {
 	Status   status `json:"s"`
 	Runnable int64  `json:"r,omitempty"` // ms: since when it waits; 0 unless queued
 	Started  int64  `json:"b,omitempty"` // ms: newest start
-	Heard    int64  `json:"h,omitempty"` // ms: the newest word that was heard by then
+	Heard    int64  `json:"h,omitempty"` // µs: the newest word that was heard by then
 	Gone     int64  `json:"g,omitempty"` // ms: since when its payload is missed
 }
 
 // word is a status that SAQ published.
 type word struct {
 	status status
-	at     int64 // ms, when it arrived here
+	at     int64 // µs, when it arrived here
 }
+
+func (w word) millis() int64 { return w.at / 1000 }
 
 // tally is what there is to count of a job.
 type tally struct {
@@ -47,13 +49,19 @@ func (t *tally) add(o tally) {
 // was used by another job before. Words that were there when the entry was written
 // only tell times, so it does no harm to hear them again.
 func follow(old *entry, now *job, words []word) (*entry, tally) {
+	var t tally
+	news, heard, newest := since(old, words), int64(0), int64(0)
+	if len(words) > 0 {
+		newest = words[len(words)-1].at
+	}
+	if old != nil {
+		heard = old.Heard
+	}
 	if now == nil {
-		if now = imagine(old, words); now == nil {
+		if now = imagine(old, news); now == nil {
 			return old, tally{}
 		}
 	}
-	var t tally
-	news := since(old, words)
 	if old == nil || old.Queued != int64(now.Queued) {
 		t, words = earlier(old, now, news)
 		news, old = words, nil
@@ -70,14 +78,16 @@ func follow(old *entry, now *job, words []word) (*entry, tally) {
 	}
 	t.add(w.tally)
 
-	next := &entry{Queued: int64(now.Queued), Attempts: int64(now.Attempts), Status: now.status(), Started: int64(now.Started)}
+	next := &entry{
+		Queued: int64(now.Queued), Attempts: int64(now.Attempts), Status: now.status(), Started: int64(now.Started), Heard: heard,
+	}
 	if old != nil {
 		// An update by the enqueuer's own copy of the job may take attempts back.
-		next.Attempts, next.Heard = max(next.Attempts, old.Attempts), old.Heard
+		next.Attempts = max(next.Attempts, old.Attempts)
 	}
 	// Progress that is told again and again is not worth a write each time.
-	if len(words) > 0 && (len(steps) > 0 || next.Status.final()) {
-		next.Heard = max(next.Heard, words[len(words)-1].at)
+	if newest > heard && (len(steps) > 0 || next.Status.final()) {
+		next.Heard = newest
 	}
 	if next.Status == statusQueued {
 		next.Runnable = now.runnable()
@@ -131,14 +141,21 @@ func said(words []word, s status) bool {
 // imagine makes up the payload of a job that has ended and whose payload is gone
 // already (SAQ's ttl can be so); nil if there is no end to be told of.
 func imagine(old *entry, words []word) *job {
-	if len(words) == 0 || (old != nil && old.Status.final()) {
+	if len(words) == 0 {
 		return nil
 	}
 	last := words[len(words)-1]
 	if !last.status.final() {
 		return nil
 	}
-	j := &job{Completed: float64(last.at)}
+	if old != nil && old.Status.final() {
+		// SAQ may tell of an end twice; with a start it is another job's.
+		if !said(words, statusActive) {
+			return nil
+		}
+		old = nil
+	}
+	j := &job{Completed: float64(last.millis())}
 	j.Status = string(last.status)
 	waited := true
 	if old != nil {
@@ -150,7 +167,7 @@ func imagine(old *entry, words []word) *job {
 		j.Attempts++
 		j.Started = 0
 		if start >= 0 {
-			j.Started = float64(words[start].at)
+			j.Started = float64(words[start].millis())
 		}
 	}
 	return j
@@ -166,7 +183,7 @@ func path(old *entry, now *job, words []word) []status {
 	if old == nil {
 		steps = append(steps, statusQueued)
 	} else {
-		at, starts = old.Status, starts-old.Attempts
+		at, starts = old.Status, max(starts, old.Attempts)-old.Attempts
 	}
 	for range min(starts, maxInferred) {
 		if at != statusQueued {
@@ -206,7 +223,7 @@ func heardAt(steps []status, words []word) []int64 {
 	for i := len(steps) - 1; i >= 0; i-- {
 		for j, w := range slices.Backward(words) {
 			if w.status == steps[i] {
-				times[i] = w.at
+				times[i] = w.millis()
 				words = words[:j]
 				break
 			}

@@ -24,7 +24,7 @@ func ms(seconds float64) float64 {
 func spoken(pairs ...any) []word {
 	var words []word
 	for i := 0; i < len(pairs); i += 2 {
-		words = append(words, word{pairs[i].(status), int64(ms(pairs[i+1].(float64)))})
+		words = append(words, word{pairs[i].(status), 1000 * int64(ms(pairs[i+1].(float64)))})
 	}
 	return words
 }
@@ -218,8 +218,17 @@ func TestFollowAfterATakeover(t *testing.T) {
 	if counted != 12 {
 		t.Errorf("%d jobs counted, want 12", counted)
 	}
-	if _, got := follow(e, payloadOf(statusQueued, 0, 200, 0, 0), words); len(got.jobs) != 1 {
+	e, got := follow(e, payloadOf(statusQueued, 0, 200, 0, 0), nil)
+	if len(got.jobs) != 1 {
 		t.Errorf("%d jobs counted of one that waits, want 1", len(got.jobs))
+	}
+	if _, got = follow(e, payloadOf(statusQueued, 0, 300, 0, 0), words); len(got.jobs) != 1 {
+		t.Errorf("%d jobs counted of the one after it, want 1", len(got.jobs))
+	}
+	// One whose payload is not kept, of a key that was used before.
+	e = &entry{Queued: 1, Attempts: 1, Status: statusComplete, Heard: words[len(words)-1].at}
+	if _, got = follow(e, nil, append(words, spoken(statusActive, 500., statusComplete, 501.)...)); len(got.jobs) != 1 || len(got.runs) != 1 {
+		t.Errorf("counted %+v of a job that is kept nowhere, want it once", got)
 	}
 }
 

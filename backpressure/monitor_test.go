@@ -52,6 +52,7 @@ func startFake(t *testing.T, cfg Config, f *fakeQueue) (*Monitor, *bytes.Buffer)
 	var log bytes.Buffer
 	m := NewMonitor(cfg, nil, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&log, nil)))
 	m.read = f.read
+	wantState(t, m, StateUnknown) // before the first sample
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- m.Run(ctx) }()
@@ -74,8 +75,6 @@ func TestRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeQueue{r: reading{pending: 3, running: 2, workers: 1, age: 7 * time.Second, ageKnown: true}}
 		m, log := startFake(t, validConfig(), f)
-		wantState(t, m, StateUnknown)
-
 		synctest.Wait() // the first sample: shown without waiting for the poll
 		wantState(t, m, StateOK)
 		wantGauge(t, m.metrics.pending, 3)

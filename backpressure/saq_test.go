@@ -224,7 +224,8 @@ func fill(t *testing.T, rdb *redis.Client, queue string, n int) {
 	err := rdb.Eval(t.Context(), `for i = 1, tonumber(ARGV[1]) do
 		redis.call('RPUSH', KEYS[1], ARGV[3] .. i)
 		redis.call('SET', ARGV[3] .. i, ARGV[2])
-	end return 1`, []string{queuedKey(queue)}, n, jobQueued(time.Now().UnixMilli()), "saq:job:"+queue+":").Err()
+		redis.call('ZADD', KEYS[2], 0, ARGV[3] .. i)
+	end return 1`, []string{queuedKey(queue), incompleteKey(queue)}, n, jobQueued(time.Now().UnixMilli()), "saq:job:"+queue+":").Err()
 	if err != nil {
 		t.Fatalf("fill queue: %v", err)
 	}

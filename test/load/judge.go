@@ -204,8 +204,8 @@ func (j *judge) fills(p Played) {
 	j.check(p.Name, "greatest depth: reaches QUEUE_MAX_PENDING, never above (but for runs that took longer than QUEUE_ADMISSION_WINDOW)",
 		p.MaxDepth >= maxPending && p.MaxDepth <= maxPending+slow, span(maxPending, maxPending+slow), fmt.Sprint(p.MaxDepth))
 
-	// Each slot begins one job at once and one more with each job's end.
-	most := maxPending + slots*(1+int(p.End.Sub(p.Start).Seconds()/fillSeconds))
+	// Each slot begins one job at once and one more with each job's end; what is in the queue is as above.
+	most := maxPending + slow + slots*(1+int(p.End.Sub(p.Start).Seconds()/fillSeconds))
 	got := count(p.Answers, Answer.job)
 	j.check(p.Name, "runs admitted: what fits into queue and slots", got >= maxPending+slots && got <= most,
 		span(maxPending+slots, most), fmt.Sprint(got))

@@ -73,6 +73,20 @@ func refuse(a *Answer, code int, detail string, retry int) {
 	a.Code, a.Detail, a.RetryAfter = code, detail, retry
 }
 
+// admit is the same request, let in.
+func admit(a Answer) Answer {
+	a.Code, a.Detail, a.RetryAfter = map[string]int{policyRun: 202, policyAssistant: 200}[a.Policy], "", 0
+	return a
+}
+
+func admitAll(p *Played, policy string) {
+	for i, a := range p.Answers {
+		if a.Policy == policy {
+			p.Answers[i] = admit(a)
+		}
+	}
+}
+
 // tallyUp makes what the gates counted agree with the answers.
 func tallyUp(r *Run) {
 	j := &r.Jobs
@@ -143,10 +157,11 @@ func TestJudgeSeesWhatIsWrong(t *testing.T) {
 			r.Firing = append(r.Firing, Span{name, p.Start.Add(time.Second), p.Start.Add(2 * time.Second)})
 		}
 	}
-	for name, c := range map[string]struct {
+	type fault struct {
 		change func(*Run)
 		want   string
-	}{
+	}
+	faults := map[string]fault{
 		"a request got lost":      {func(r *Run) { p := played(r, Normal); p.Answers = p.Answers[1:]; tallyUp(r) }, "normal: requests sent"},
 		"refused in normal":       {answer(Normal, func(a *Answer) { refuse(a, 429, "Too Many Requests", 3) }), "normal: codes"},
 		"503 in burst":            {answer(Burst, func(a *Answer) { refuse(a, 503, "The job queue is full. Please retry later.", 30) }), "burst: codes"},
@@ -175,7 +190,7 @@ func TestJudgeSeesWhatIsWrong(t *testing.T) {
 		}, "whole run: alerts that fire at the end"},
 		"a token too many": {func(r *Run) {
 			a := first(Burst, func(a Answer) bool { return a.Code == 429 && a.Policy == policyRun })(r)
-			*a = Answer{Request: a.Request, Sent: a.Sent, Done: a.Done, Code: 202}
+			*a = admit(*a)
 			tallyUp(r)
 		}, "burst: `/run` admitted, each user"},
 		"some tokens too few": {func(r *Run) {
@@ -186,6 +201,17 @@ func TestJudgeSeesWhatIsWrong(t *testing.T) {
 		}, "burst: `/assistant` admitted, each user"},
 		"one over the limit":    {func(r *Run) { played(r, Fill).MaxDepth = maxPending + 1 }, "fill: greatest depth"},
 		"the limit not reached": {func(r *Run) { played(r, Fill).MaxDepth = maxPending - 1 }, "fill: greatest depth"},
+		"a run too many": {func(r *Run) {
+			a := first(Fill, func(a Answer) bool { return a.Code == 503 && a.Policy == policyRun })
+			p := played(r, Fill)
+			most := maxPending + slots*(1+int(p.End.Sub(p.Start).Seconds()/fillSeconds))
+			for count(p.Answers, Answer.job) <= most {
+				*a(r) = admit(*a(r))
+			}
+			tallyUp(r)
+		}, "fill: runs admitted"},
+		"no run refused":       {func(r *Run) { admitAll(played(r, Fill), policyRun); tallyUp(r) }, "fill: `/run` refused"},
+		"no assistant refused": {func(r *Run) { admitAll(played(r, Fill), policyAssistant); tallyUp(r) }, "fill: `/assistant` refused"},
 		"too few admitted": {func(r *Run) {
 			p := played(r, Fill)
 			for i := range p.Answers {
@@ -215,20 +241,66 @@ func TestJudgeSeesWhatIsWrong(t *testing.T) {
 		"a job failed":          {func(r *Run) { r.Jobs.Failed++ }, "whole run: jobs failed"},
 		"a job is left":         {func(r *Run) { r.Jobs.PendingAtEnd = 1 }, "whole run: jobs left"},
 		"the run took too long": {func(r *Run) { r.Start = r.Start.Add(-time.Hour) }, "whole run: length"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := goodRun()
-			c.change(r)
-			f := failed(Judge(r))
-			found := false
-			for _, what := range f {
-				found = found || strings.HasPrefix(what, c.want)
+	}
+	// What is expected of every phase.
+	for _, p := range Plan() {
+		faults["a request lost in "+p.Name] = fault{func(r *Run) { p := played(r, p.Name); p.Answers = p.Answers[1:]; tallyUp(r) }, p.Name + ": requests sent"}
+		faults["no answer in "+p.Name] = fault{answer(p.Name, func(a *Answer) { a.Code = 0 }), p.Name + ": codes"}
+		faults["another wait told in "+p.Name] = fault{answer(p.Name, func(a *Answer) { a.RetryAfter = 721 }), p.Name + ": answers whose Retry-After"}
+		faults["another alert in "+p.Name] = fault{alert(p.Name, "GateDown"), p.Name + ": alerts that fire"}
+		for _, policy := range []string{policyRun, policyAssistant} {
+			want := p.Name + ": gates' decisions on `/" + policy + "`"
+			faults[policy+" refused by Envoy itself in "+p.Name] = fault{func(r *Run) {
+				a := first(p.Name, func(a Answer) bool { return a.Policy == policy })(r)
+				refuse(a, 503, "", 0)
+			}, want}
+		}
+	}
+
+	unseen := map[string]bool{}
+	for _, c := range Judge(goodRun()) {
+		unseen[c.where()+": "+c.What] = true
+	}
+	for name, c := range faults {
+		r := goodRun()
+		c.change(r)
+		found, f := false, failed(Judge(r))
+		for _, what := range f {
+			if strings.HasPrefix(what, c.want) {
+				found = true
+				delete(unseen, what)
 			}
-			if !found {
-				t.Errorf("differs in %q, want %q among it", f, c.want)
+		}
+		if !found {
+			t.Errorf("%s: differs in %q, want %q among it", name, f, c.want)
+		}
+	}
+	for what := range unseen {
+		t.Errorf("nothing here makes this expectation fail: %s", what)
+	}
+}
+
+// TestSlowRuns: a run that took longer than the admission window may be one too many, in the queue and among the admitted.
+func TestSlowRuns(t *testing.T) {
+	t.Parallel()
+	r := goodRun()
+	for i := range r.Phases {
+		p := &r.Phases[i]
+		if p.Name != Fill {
+			continue
+		}
+		most := maxPending + slots*(1+int(p.End.Sub(p.Start).Seconds()/fillSeconds))
+		for k := range p.Answers {
+			if a := &p.Answers[k]; !a.admitted() && a.Job && count(p.Answers, Answer.job) < most+1 {
+				*a = admit(*a)
 			}
-		})
+		}
+		p.Answers[0].Done = p.Answers[0].Sent.Add(admissionWindow + 1)
+		p.MaxDepth = maxPending + 1
+	}
+	tallyUp(r)
+	if f := failed(Judge(r)); len(f) > 0 {
+		t.Errorf("differs in %q", f)
 	}
 }
 

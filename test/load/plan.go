@@ -111,8 +111,9 @@ func Plan() []Phase {
 			Name: Recovery, Requests: 1750, Volley: 1, Every: 100 * time.Millisecond, Ask: mixed,
 			What: "The traffic of the first phase; the workers go on (SIGCONT).",
 			Why: "The 8 jobs under way when the workers were stopped are past SAQ's timeout and fail. 40 jobs in 8 slots of 12 s are taken within 48 s; " +
-				"until then they are older than 100 s and the queue is slow: 503. After that all is admitted. The alerts look at the " +
-				"highest of the last minute and end within 100 s after the queue is well.",
+				"until then they are older than 100 s and the queue is slow: 503. The last 8 then hold the slots for 12 s more, in which 4 new jobs a second " +
+				"come: the queue may be full once more, and go above its limit, for an `/assistant` that starts a job is let in without a look at the room. " +
+				"After that all is admitted. The alerts look at the highest of the last minute and end within 100 s after the queue is well.",
 		},
 	}
 }

@@ -165,6 +165,9 @@ func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overl
 	}
 	keys, taken := s.take(ctx, r, d, limitShadow)
 	if d.Denied {
+		if s.queue != nil && addsJob(d.Policy) && !queueShadow {
+			s.queueFirst(d)
+		}
 		return
 	}
 	if s.queue != nil && addsJob(d.Policy) &&
@@ -181,6 +184,15 @@ func (s *Server) lookAtQueue(p Policy) backpressure.Verdict {
 		return s.queue.Preview()
 	}
 	return s.queue.Verdict()
+}
+
+// queueFirst keeps the order of the checks for a request that its buckets turned
+// away while Preview had left a full queue to Admit: the client hears of the queue.
+func (s *Server) queueFirst(d *Decision) {
+	if f := queueFinding(s.queue.Verdict(), s.cfg.QueueFailureMode); f.fails {
+		d.apply(f, false)
+		d.Bucket = nil // as for any request that the queue turns away
+	}
 }
 
 // take asks the limiter for the caller's tokens and enters the outcome into d.

@@ -42,7 +42,8 @@ func (f fakeLimiter) Give(_ context.Context, _ quota.Result, keys ...string) err
 
 type fakeQueue struct {
 	calls *[]string
-	state backpressure.State
+	state backpressure.State // as Preview has it
+	full  bool               // the sample says so, but it is too old for Preview
 	admit backpressure.State
 }
 
@@ -54,11 +55,17 @@ func (f fakeQueue) verdict(s backpressure.State) backpressure.Verdict {
 }
 
 func (f fakeQueue) Verdict() backpressure.Verdict {
-	*f.calls = append(*f.calls, "state")
+	*f.calls = append(*f.calls, "sample")
+	if f.full {
+		return f.verdict(backpressure.StateFull)
+	}
 	return f.verdict(f.state)
 }
 
-func (f fakeQueue) Preview() backpressure.Verdict { return f.Verdict() }
+func (f fakeQueue) Preview() backpressure.Verdict {
+	*f.calls = append(*f.calls, "state")
+	return f.verdict(f.state)
+}
 
 func (f fakeQueue) Admit(context.Context) backpressure.Verdict {
 	*f.calls = append(*f.calls, "admit")
@@ -104,7 +111,7 @@ func TestCheckOrder(t *testing.T) {
 		buckets bool
 	}
 	// An interval of 10 s, 1.5 s of it gone, rounded up.
-	limited := want{status: 429, reason: ReasonRateLimited, calls: "state, " + take, retry: "9", body: `{"detail":"Too Many Requests"}`, buckets: true}
+	limited := want{status: 429, reason: ReasonRateLimited, calls: "state, " + take + ", sample", retry: "9", body: `{"detail":"Too Many Requests"}`, buckets: true}
 	tests := map[string]struct {
 		change func(*Config)
 		path   string
@@ -112,6 +119,7 @@ func TestCheckOrder(t *testing.T) {
 		lines  []line
 		policy string
 		state  backpressure.State
+		full   bool
 		admit  backpressure.State
 		take   func(context.Context, quota.Limit) (quota.Result, error)
 		want   want
@@ -130,7 +138,7 @@ func TestCheckOrder(t *testing.T) {
 		"queue slow": {state: slow, take: denies,
 			want: want{status: 503, reason: ReasonQueueSlow, calls: "state", retry: "33", body: `{"detail":"The job queue is slow: jobs wait too long. Please retry later."}`}},
 		"queue full sheds the assistant": {path: "/assistant", state: full,
-			want: want{status: 503, reason: ReasonQueueFull, calls: "state", retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`}},
+			want: want{status: 503, reason: ReasonQueueFull, calls: "sample", retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`}},
 		"queue unknown, allow": {state: unknown, want: want{reason: ReasonQueueUnknown, calls: "state, " + take + ", admit", buckets: true}},
 		"queue unknown, deny": {state: unknown, change: func(c *Config) { c.QueueFailureMode = FailDeny },
 			want: want{status: 503, reason: ReasonQueueUnknown, calls: "state", retry: "33", body: `{"detail":"The state of the job queue is unknown. Please retry later."}`}},
@@ -141,14 +149,19 @@ func TestCheckOrder(t *testing.T) {
 		"bucket empty":              {take: denies, want: limited},
 		"bucket empty, queue noted": {take: denies, state: unknown, want: limited},
 		"bucket empty, queue in shadow": {take: denies, state: full, change: func(c *Config) { c.QueueShadow = everywhere },
-			want: func() want { w := limited; w.shadow = true; return w }()},
+			want: func() want { w := limited; w.shadow, w.calls = true, "state, "+take; return w }()},
+		"bucket empty, queue full by an older sample": {take: denies, full: true,
+			want: want{status: 503, reason: ReasonQueueFull, calls: "state, " + take + ", sample", retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`}},
+		"bucket empty, queue full by an older sample, in shadow": {take: denies, full: true, change: func(c *Config) { c.QueueShadow = everywhere },
+			want: func() want { w := limited; w.calls = "state, " + take; return w }()},
+		"queue full by an older sample": {full: true, want: want{reason: ReasonOK, calls: "state, " + take + ", admit", buckets: true}},
 		"bucket empty, shadow": {take: denies, change: func(c *Config) { c.LimitShadow = everywhere },
 			want: want{reason: ReasonRateLimited, shadow: true, calls: "state, " + take + ", admit", buckets: true}},
 		"limits off": {take: denies, change: func(c *Config) { c.LimitEnabled = false }, want: want{reason: ReasonOK, calls: "state, admit"}},
 		"limiter away, allow": {take: fails, change: func(c *Config) { c.LimitFailureMode = FailAllow },
 			want: want{reason: ReasonLimiterUnavailable, calls: "state, " + take + ", admit"}},
 		"limiter away, deny": {take: fails, change: func(c *Config) { c.LimitFailureMode = FailDeny },
-			want: want{status: 503, reason: ReasonLimiterUnavailable, calls: "state, " + take, retry: "5", body: `{"detail":"The rate limiter is unavailable. Please retry later."}`}},
+			want: want{status: 503, reason: ReasonLimiterUnavailable, calls: "state, " + take + ", sample", retry: "5", body: `{"detail":"The rate limiter is unavailable. Please retry later."}`}},
 		"limiter away, deny, shadow": {take: fails, change: func(c *Config) { c.LimitFailureMode = FailDeny; c.LimitShadow = everywhere },
 			want: want{reason: ReasonLimiterUnavailable, shadow: true, calls: "state, " + take + ", admit"}},
 		"full at the last look": {admit: full,
@@ -160,7 +173,7 @@ func TestCheckOrder(t *testing.T) {
 		"unknown at the last look, deny": {admit: unknown, change: func(c *Config) { c.QueueFailureMode = FailDeny },
 			want: want{status: 503, reason: ReasonQueueUnknown, calls: "state, " + take + ", admit, " + give, retry: "33", body: `{"detail":"The state of the job queue is unknown. Please retry later."}`}},
 		"the assistant is not counted in": {path: "/assistant", admit: full,
-			want: want{reason: ReasonOK, calls: "state, " + strings.Replace(take, ":run:", ":assistant:", 1), buckets: true}},
+			want: want{reason: ReasonOK, calls: "sample, " + strings.Replace(take, ":run:", ":assistant:", 1), buckets: true}},
 	}
 	for name, tt := range tests {
 		for _, raw := range []bool{false, true} {
@@ -182,7 +195,7 @@ func TestCheckOrder(t *testing.T) {
 				}
 				var calls []string
 				reg := prometheus.NewRegistry()
-				s := New(cfg, Limits{tiers, tiers}, fakeLimiter{&calls, tt.take}, fakeQueue{&calls, tt.state, tt.admit}, reg, slog.New(slog.DiscardHandler))
+				s := New(cfg, Limits{tiers, tiers}, fakeLimiter{&calls, tt.take}, fakeQueue{&calls, tt.state, tt.full, tt.admit}, reg, slog.New(slog.DiscardHandler))
 				req := checkRequest("203.0.113.9", tt.path, raw, tt.lines...)
 				if tt.method != "" {
 					req.Attributes.Request.Http.Method = tt.method

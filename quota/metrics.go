@@ -6,19 +6,23 @@ import (
 )
 
 type metrics struct {
-	active    prometheus.Gauge
 	fallbacks prometheus.Counter
 	errors    prometheus.Counter
 	duration  prometheus.Histogram
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
+func newMetrics(reg prometheus.Registerer, degraded func() bool) *metrics {
 	f := promauto.With(reg)
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "refrakt_gate_fallback_active",
+		Help: "1 while the limiter's Redis, or a server of its cluster, is not asked because it failed, else 0.",
+	}, func() float64 {
+		if degraded() {
+			return 1
+		}
+		return 0
+	})
 	return &metrics{
-		active: f.NewGauge(prometheus.GaugeOpts{
-			Name: "refrakt_gate_fallback_active",
-			Help: "1 while the limiter's Redis is not asked because it failed, else 0.",
-		}),
 		fallbacks: f.NewCounter(prometheus.CounterOpts{
 			Name: "refrakt_gate_fallback_total",
 			Help: "Requests whose limit was decided without the limiter's Redis.",

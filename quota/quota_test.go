@@ -3,10 +3,13 @@ package quota_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
 	"github.com/refrakt-hub/refrakt-gate/quota"
@@ -35,6 +38,20 @@ func TestRedis(t *testing.T) {
 			t.Fatal(err)
 		}
 		return quota.NewRedis(c), realClock{}
+	})
+}
+
+func TestCluster(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, false)
+	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs, MaxRedirects: -1, ContextTimeoutEnabled: true})
+	defer client.Close()
+	quotatest.Run(t, func(t *testing.T) (quota.Store, quotatest.Clock) {
+		for _, s := range cluster.Primaries {
+			if err := s.Client(t).FlushAll(t.Context()).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return quota.NewCluster(client, slog.New(slog.DiscardHandler)), realClock{}
 	})
 }
 

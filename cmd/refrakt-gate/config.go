@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/caarlos0/env/v11"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/refrakt-hub/refrakt-gate/authz"
 	"github.com/refrakt-hub/refrakt-gate/backpressure"
@@ -116,7 +115,7 @@ func (c Config) Validate() []error {
 	}
 	add("GRPC_ADDR", validListenAddr(c.GRPCAddr))
 	add("TELEMETRY_ADDR", validListenAddr(c.Telemetry.Addr))
-	add("QUEUE_URL", validRedisURL(c.QueueURL))
+	add("QUEUE_URL", validQueueURL(c.QueueURL))
 	add("RATE_LIMIT_REDIS_URL", validRedisURL(c.LimitRedisURL))
 	add("STARTUP_TIMEOUT", within(c.StartupTimeout, time.Second, time.Hour))
 	add("SHUTDOWN_DRAIN", within(c.ShutdownDrain, 0, time.Hour))
@@ -187,17 +186,6 @@ func parseBool(s string) (any, error) {
 func within(d, low, high time.Duration) error {
 	if d < low || d > high {
 		return fmt.Errorf("%v is not between %v and %v", d, low, high)
-	}
-	return nil
-}
-
-// validRedisURL never quotes the value: it may hold a password.
-func validRedisURL(s string) error {
-	if s == "" {
-		return nil
-	}
-	if _, err := redis.ParseURL(s); err != nil {
-		return errors.New("not a Redis URL (redis://, rediss:// or unix://, see the README)")
 	}
 	return nil
 }

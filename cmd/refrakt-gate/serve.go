@@ -78,10 +78,11 @@ type gate struct {
 	server    *grpc.Server
 	checks    *authz.Server
 
-	queueRedis, limiterRedis *redis.Client         // nil: not used
-	monitor                  *backpressure.Monitor // nil: no queue
-	jobs                     *backpressure.Jobs    // nil: no queue
-	failover                 *quota.Failover       // nil: buckets in memory
+	queueRedis   *redis.Client         // nil: no queue
+	limiterRedis redis.UniversalClient // nil: buckets in memory
+	monitor      *backpressure.Monitor // nil: no queue
+	jobs         *backpressure.Jobs    // nil: no queue
+	failover     *quota.Failover       // nil: buckets in memory
 }
 
 const starting = "starting"
@@ -93,11 +94,12 @@ func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, err
 	g.telemetry = telemetry.NewServer(cfg.Telemetry, reg, g.ready, g.degraded, log)
 	g.setServing(healthpb.HealthCheckResponse_NOT_SERVING)
 
-	var err error
 	if cfg.QueueURL != "" {
-		if g.queueRedis, err = newRedis(cfg.QueueURL); err != nil {
-			return nil, err
+		u, err := parseRedis(cfg.QueueURL)
+		if err != nil {
+			return nil, fmt.Errorf("parse QUEUE_URL: %w", err)
 		}
+		g.queueRedis = u.client()
 		g.monitor = backpressure.NewMonitor(cfg.Queue, g.queueRedis, reg, log)
 		g.jobs = backpressure.NewJobs(cfg.Queue, g.queueRedis, reg, log)
 	}
@@ -123,23 +125,38 @@ func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, err
 
 func (g *gate) newLimiter(reg prometheus.Registerer) (authz.Limiter, error) {
 	memory := quota.NewMemory()
-	url := g.cfg.limiterURL()
-	if url == "" {
+	if g.cfg.limiterURL() == "" {
 		return memory, nil
 	}
-	g.limiterRedis = g.queueRedis
-	if url != g.cfg.QueueURL {
-		var err error
-		if g.limiterRedis, err = newRedis(url); err != nil {
-			return nil, err
-		}
+	store, err := g.limiterStore()
+	if err != nil {
+		return nil, err
 	}
 	var fallback quota.Store
 	if g.cfg.Authz.LimitFailureMode == authz.FailLocal {
 		fallback = memory
 	}
-	g.failover = quota.NewFailover(quota.NewRedis(g.limiterRedis), fallback, g.cfg.Quota.FallbackShare, reg, g.log)
+	g.failover = quota.NewFailover(store, fallback, g.cfg.Quota.FallbackShare, reg, g.log)
 	return g.failover, nil
+}
+
+// limiterStore is the shared one, in the queue's Redis or in another.
+func (g *gate) limiterStore() (quota.Store, error) {
+	if url := g.cfg.limiterURL(); url != g.cfg.QueueURL {
+		u, err := parseRedis(url)
+		if err != nil {
+			return nil, fmt.Errorf("parse RATE_LIMIT_REDIS_URL: %w", err)
+		}
+		if u.cluster != nil {
+			client := redis.NewClusterClient(u.cluster)
+			g.limiterRedis = client
+			return quota.NewCluster(client, g.log), nil
+		}
+		g.limiterRedis = u.client()
+	} else {
+		g.limiterRedis = g.queueRedis
+	}
+	return quota.NewRedis(g.limiterRedis), nil
 }
 
 func newRegistry() *prometheus.Registry {
@@ -278,11 +295,15 @@ func (g *gate) setServing(s healthpb.HealthCheckResponse_ServingStatus) {
 }
 
 func (g *gate) close() {
-	for _, c := range []*redis.Client{g.queueRedis, g.limiterRedis} {
-		if c == nil {
-			continue
-		}
-		if err := c.Close(); err != nil && !errors.Is(err, redis.ErrClosed) {
+	var clients []redis.UniversalClient
+	if g.queueRedis != nil {
+		clients = append(clients, g.queueRedis)
+	}
+	if g.limiterRedis != nil {
+		clients = append(clients, g.limiterRedis)
+	}
+	for _, c := range clients {
+		if err := c.Close(); err != nil && !errors.Is(err, redis.ErrClosed) { // both may be the same
 			g.log.Warn("close Redis", "error", err)
 		}
 	}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestParseRedis checks which kind of client a URL leads to, that none of them
+// retries, and that no mistake quotes the password.
+func TestParseRedis(t *testing.T) {
+	for u, want := range map[string]string{
+		"redis://:hunter2@redis/1":                                           "server",
+		"rediss://u:hunter2@redis:6380":                                      "server",
+		"unix:///run/redis.sock":                                             "server",
+		"redis://:hunter2@s1:26379?master_name=m&addr=s2:26379&password=pw":  "sentinel",
+		"redis://s1:26379?master_name=m":                                     "sentinel",
+		"redis://u:hunter2@n1:6379?addr=n2:6379&addr=n3:6379":                "cluster",
+		"rediss://n1:6379?addr=n1:6379":                                      "cluster",
+		"":                                                                   "not a Redis URL",
+		"http://:hunter2@redis":                                              "not a Redis URL",
+		"redis://:hunter2@redis:port":                                        "not a Redis URL",
+		"redis://:hunter2@redis?adr=x:1":                                     "not a Redis URL",
+		"redis://:hunter2@s1?master_name=":                                   "not a Redis URL",
+		"redis://:hunter2@s1?master_name=m&replica_only=true":                "not a Redis URL",
+		"redis://:hunter2@n1?addr=n2":                                        "not a Redis URL",
+		"redis://:hunter2@n1?addr=n2:6379&read_only=true":                    "not a Redis URL",
+		"unix:///run/redis.sock?addr=n2:6379":                                "not a Redis URL",
+		"redis://:hunter2@n1?addr=n2:6379&max_redirects=7&max_retries=5":     "cluster",
+		"redis://:hunter2@s1?master_name=m&max_retries=5&dialer_retries=100": "sentinel",
+	} {
+		got := ""
+		parsed, err := parseRedis(u)
+		switch {
+		case err != nil:
+			got = err.Error()
+		case parsed.server != nil:
+			got = "server"
+			if parsed.server.MaxRetries != -1 {
+				t.Errorf("%s: retries", u)
+			}
+		case parsed.sentinel != nil:
+			got = "sentinel"
+			if parsed.sentinel.MaxRetries != -1 || parsed.sentinel.DialerRetries != 1 {
+				t.Errorf("%s: retries", u)
+			}
+		case parsed.cluster != nil:
+			got = "cluster"
+			if parsed.cluster.MaxRetries != -1 || parsed.cluster.MaxRedirects != -1 {
+				t.Errorf("%s: retries", u)
+			}
+		}
+		if !strings.HasPrefix(got, want) || strings.Contains(got, "hunter2") {
+			t.Errorf("%s: got %q, want %q", u, got, want)
+		}
+	}
+}
+
+func TestQueueIsNoCluster(t *testing.T) {
+	_, errs := loadConfig(map[string]string{"QUEUE_URL": "redis://n1:6379?addr=n2:6379"})
+	if len(errs) != 1 || !strings.HasPrefix(errs[0].Error(), "QUEUE_URL: a Redis Cluster can't hold") {
+		t.Errorf("got %v", errs)
+	}
+	if _, errs := loadConfig(map[string]string{"RATE_LIMIT_REDIS_URL": "redis://n1:6379?addr=n2:6379"}); len(errs) != 0 {
+		t.Errorf("got %v", errs)
+	}
+}

@@ -1,0 +1,160 @@
+package quota
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Topology tells which server of a Redis Cluster has a key; see
+// [redis.ClusterClient].
+type Topology interface {
+	MasterForKey(ctx context.Context, key string) (*redis.Client, error)
+	// ReloadState has the topology looked up anew, in the background.
+	ReloadState(ctx context.Context)
+}
+
+// Cluster keeps the buckets in a Redis Cluster. A caller's buckets may be on
+// different servers, where no script can take from both: they are asked one
+// after the other, and a token taken from the first is put back if the next is
+// empty. So each bucket by itself keeps its limit exactly; and of two buckets
+// the first may, for that moment, be short of a token that nobody gets. If a
+// server can't be asked, the token stays taken where there is no time to put it
+// back.
+//
+// Each server has a breaker of its own: while one is away, only callers with a
+// bucket there are decided without the cluster. The topology is only asked for
+// addresses. Commands go to the servers themselves, so none is repeated, and a
+// bucket that has just moved fails once more before it is found.
+type Cluster struct {
+	topology Topology
+	log      *slog.Logger
+
+	mu      sync.Mutex
+	servers map[string]*clusterServer // by address
+}
+
+var _ guarded = (*Cluster)(nil)
+
+// clusterServer is one primary and a key that it has, to probe it with.
+type clusterServer struct {
+	*breaker
+
+	client *redis.Client
+	key    string
+}
+
+// NewCluster returns a store on the servers of topology. Their clients must not retry.
+func NewCluster(topology Topology, log *slog.Logger) *Cluster {
+	return &Cluster{topology: topology, log: log, servers: make(map[string]*clusterServer)}
+}
+
+// Take implements [Store] in one round trip for each key.
+func (c *Cluster) Take(ctx context.Context, limit Limit, keys ...string) (Result, error) {
+	servers := make([]*clusterServer, len(keys))
+	for i, key := range keys {
+		s, err := c.server(ctx, key)
+		if err != nil {
+			return Result{}, err
+		}
+		if s.open() { // before a token is taken elsewhere
+			return Result{}, errOpen
+		}
+		servers[i] = s
+	}
+	all := Result{Limit: limit, Taken: true}
+	for i, key := range keys {
+		r, err := servers[i].Take(ctx, limit, key)
+		if err != nil || !r.Taken {
+			for j, taken := range servers[:i] {
+				// Where even this fails the caller has paid for nothing, which is the safe side.
+				_ = taken.Give(ctx, all, keys[j])
+			}
+			c.noticeMove(ctx, err)
+			return r, err
+		}
+		all.Debt = max(all.Debt, r.Debt)
+	}
+	return all, nil
+}
+
+// Give implements [Store] in one round trip for each key.
+func (c *Cluster) Give(ctx context.Context, r Result, keys ...string) error {
+	var errs []error
+	for _, key := range keys {
+		s, err := c.server(ctx, key)
+		if err == nil {
+			err = s.Give(ctx, r, key)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// server is the one that has key.
+func (c *Cluster) server(ctx context.Context, key string) (*clusterServer, error) {
+	client, err := c.topology.MasterForKey(ctx, key)
+	if err != nil {
+		return nil, fmt.Errorf("find the cluster's server of a bucket: %w", err)
+	}
+	addr := client.Options().Addr
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.servers[addr]
+	if s == nil || s.client != client { // the topology makes a new client when a server comes back
+		s = &clusterServer{breaker: newBreaker(NewRedis(client), c.log.With("server", addr)), client: client, key: key}
+		c.servers[addr] = s
+	}
+	return s, nil
+}
+
+// noticeMove has the topology looked up if err says that it has changed.
+func (c *Cluster) noticeMove(ctx context.Context, err error) {
+	if _, moved := redis.IsMovedError(err); moved {
+		c.topology.ReloadState(ctx)
+	}
+}
+
+func (c *Cluster) open() bool {
+	for _, s := range c.known() {
+		if s.open() {
+			return true
+		}
+	}
+	return false
+}
+
+// probe asks each server that has been asked before, all at once.
+func (c *Cluster) probe(ctx context.Context) {
+	var probes sync.WaitGroup
+	for addr, s := range c.known() {
+		probes.Go(func() {
+			client, err := c.topology.MasterForKey(ctx, s.key)
+			if err == nil && client.Options().Addr != addr { // its keys are another's now
+				c.mu.Lock()
+				delete(c.servers, addr)
+				c.mu.Unlock()
+				return
+			}
+			// A name that contains the other in braces belongs to the same server
+			// (redis.io, cluster specification, hash tags).
+			s.probeKey(ctx, Key("probe", "{"+s.key+"}"))
+			if s.open() {
+				c.topology.ReloadState(ctx)
+			}
+		})
+	}
+	probes.Wait()
+}
+
+// known are the servers asked so far.
+func (c *Cluster) known() map[string]*clusterServer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.servers)
+}

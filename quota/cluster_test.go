@@ -1,0 +1,175 @@
+package quota
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/metrictest"
+	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
+)
+
+func clusterClient(t *testing.T, c *redistest.Cluster) *redis.ClusterClient {
+	t.Helper()
+	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: c.Addrs, MaxRedirects: -1, MaxRetries: -1, ContextTimeoutEnabled: true, DialerRetries: 1})
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+// on is a key of this kind that primary i of c has.
+func on(t *testing.T, c *redistest.Cluster, i int, kind string) string {
+	t.Helper()
+	client := c.Primaries[i].Client(t)
+	for n := range 1000 {
+		key := Key("run", fmt.Sprintf("%s:%d", kind, n))
+		if err := client.Get(t.Context(), key).Err(); err == nil || errors.Is(err, redis.Nil) {
+			return key
+		}
+	}
+	t.Fatalf("no key of 1000 is on primary %d", i)
+	return ""
+}
+
+func within(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// TestClusterPrimaryLost: of three primaries one dies. Callers with a bucket there
+// are decided by local buckets, all others by the cluster as before; and it comes
+// back, or its replica takes over.
+func TestClusterPrimaryLost(t *testing.T) {
+	for name, replicas := range map[string]bool{"it comes back": false, "its replica takes over": true} {
+		t.Run(name, func(t *testing.T) {
+			cluster := redistest.StartCluster(t, 3, replicas)
+			log := new(strings.Builder)
+			reg := prometheus.NewRegistry()
+			logger := slog.New(slog.NewTextHandler(log, nil))
+			f := NewFailover(NewCluster(clusterClient(t, cluster), logger), NewMemory(), 1, reg, logger)
+			limit := Limit{Capacity: 1000, Interval: time.Hour}
+			ip, user := on(t, cluster, 0, "ip"), on(t, cluster, 1, "user")
+			take := func(keys ...string) Result {
+				t.Helper()
+				r, err := f.Take(within(t, 2*time.Second), limit, keys...)
+				if err != nil || !r.Taken {
+					t.Fatalf("take of %v: %+v, %v", keys, r, err)
+				}
+				return r
+			}
+			take(ip, user)
+			probing, stop := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- f.Run(probing) }()
+			defer func() { stop(); <-done }()
+			until := func(what string, cond func() bool) {
+				t.Helper()
+				ctx := within(t, 20*time.Second)
+				for !cond() {
+					select {
+					case <-ctx.Done():
+						t.Fatalf("not within 20 s: %s\n%s", what, log)
+					case <-time.After(10 * time.Millisecond):
+					}
+				}
+			}
+
+			cluster.Primaries[1].Kill()
+			until("the loss is noticed", f.Degraded)
+			if v := metrictest.Value(t, reg, "refrakt_gate_fallback_active"); v != 1 {
+				t.Errorf("refrakt_gate_fallback_active is %v, want 1", v)
+			}
+			if !replicas {
+				before := take(ip)
+				if before.Fallback {
+					t.Error("a bucket on a primary that lives is not asked")
+				}
+				if r := take(ip, user); !r.Fallback {
+					t.Error("a caller with a bucket on the lost primary was not decided locally")
+				}
+				if after := take(ip); after.Remaining() != before.Remaining()-1 {
+					t.Errorf("a caller decided locally was charged in the cluster: %d left, %d before", after.Remaining(), before.Remaining())
+				}
+				cluster.Primaries[1].Restart()
+			}
+			until("all is asked again", func() bool { return !f.Degraded() })
+			if r := take(ip, user); r.Fallback {
+				t.Error("not decided by the cluster that is whole again")
+			}
+		})
+	}
+}
+
+// TestClusterGivesBack: the first bucket is not charged when the second is empty,
+// or on a server that is away.
+func TestClusterGivesBack(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, false)
+	store := NewCluster(clusterClient(t, cluster), slog.New(slog.DiscardHandler))
+	limit := Limit{Capacity: 5, Interval: time.Hour}
+	ip, user := on(t, cluster, 0, "ip"), on(t, cluster, 1, "user")
+	for range limit.Capacity {
+		if r, err := store.Take(within(t, 5*time.Second), limit, user); err != nil || !r.Taken {
+			t.Fatalf("take: %+v, %v", r, err)
+		}
+	}
+	for range 3 * limit.Capacity {
+		if r, err := store.Take(within(t, 5*time.Second), limit, ip, user); err != nil || r.Taken {
+			t.Fatalf("take with one bucket empty: %+v, %v", r, err)
+		}
+	}
+	cluster.Primaries[1].Kill()
+	for range tripAfter + 2 {
+		if r, err := store.Take(within(t, 5*time.Second), limit, ip, user); err == nil {
+			t.Fatalf("take with a server away: %+v", r)
+		}
+	}
+	if r, err := store.Take(within(t, 5*time.Second), limit, ip); err != nil || !r.Taken || r.Remaining() != limit.Capacity-1 {
+		t.Errorf("the other bucket: %+v, %v; want it full before", r, err)
+	}
+}
+
+// TestClusterBucketMoves moves a bucket's slot to another primary.
+func TestClusterBucketMoves(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, false)
+	f := NewFailover(NewCluster(clusterClient(t, cluster), slog.New(slog.DiscardHandler)), NewMemory(), 1, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	limit := Limit{Capacity: 1000, Interval: time.Hour}
+	key := on(t, cluster, 0, "ip")
+	ctx := within(t, 30*time.Second)
+	if r, err := f.Take(ctx, limit, key); err != nil || r.Fallback {
+		t.Fatalf("take: %+v, %v", r, err)
+	}
+	slot := cluster.Primaries[0].Client(t).ClusterKeySlot(ctx, key).Val()
+	ids := make([]string, 2)
+	for i := range ids {
+		ids[i] = cluster.Primaries[i].Client(t).Do(ctx, "CLUSTER", "MYID").Val().(string)
+	}
+	cluster.Primaries[0].Client(t).Del(ctx, key) // what a migration would carry over
+	for _, i := range []int{1, 0, 2} {
+		if err := cluster.Primaries[i].Client(t).Do(ctx, "CLUSTER", "SETSLOT", slot, "NODE", ids[1]).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for {
+		r, err := f.Take(ctx, limit, key)
+		if err != nil {
+			t.Fatalf("take: %v", err)
+		}
+		if f.Degraded() {
+			t.Fatal("a bucket that moved opened a breaker")
+		}
+		if !r.Fallback {
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatal("the bucket is not found again")
+		}
+	}
+}

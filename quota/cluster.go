@@ -56,8 +56,12 @@ func NewCluster(topology Topology, log *slog.Logger) *Cluster {
 
 // Take implements [Store] in one round trip for each key.
 func (c *Cluster) Take(ctx context.Context, limit Limit, keys ...string) (Result, error) {
-	servers := make([]*clusterServer, len(keys))
-	for i, key := range keys {
+	type place struct {
+		server *clusterServer
+		key    string
+	}
+	places := make([]place, 0, len(keys))
+	for _, key := range keys {
 		s, err := c.server(ctx, key)
 		if err != nil {
 			return Result{}, err
@@ -65,15 +69,15 @@ func (c *Cluster) Take(ctx context.Context, limit Limit, keys ...string) (Result
 		if s.open() { // before a token is taken elsewhere
 			return Result{}, errOpen
 		}
-		servers[i] = s
+		places = append(places, place{s, key})
 	}
 	all := Result{Limit: limit, Taken: true}
-	for i, key := range keys {
-		r, err := servers[i].Take(ctx, limit, key)
+	for i, p := range places {
+		r, err := p.server.Take(ctx, limit, p.key)
 		if err != nil || !r.Taken {
-			for j, taken := range servers[:i] {
+			for _, taken := range places[:i] {
 				// Where even this fails the caller has paid for nothing, which is the safe side.
-				_ = taken.Give(ctx, all, keys[j])
+				_ = taken.server.Give(ctx, all, taken.key)
 			}
 			c.noticeMove(ctx, err)
 			return r, err

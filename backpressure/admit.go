@@ -36,14 +36,13 @@ func admit(ctx context.Context, rdb redis.Scripter, cfg Config) (admission, erro
 
 // Admit is the last look before a request may add a job: StateOK means that it
 // was admitted and counted, in one round trip. It never waits for a Redis known
-// to be away; the state is then unknown.
+// to be away; the state is then full if the newest sample says so, else unknown.
 func (m *Monitor) Admit(ctx context.Context) Verdict {
 	if m.cfg.MaxPending == 0 {
 		return Verdict{State: StateOK}
 	}
-	unknown := verdict(StateUnknown, m.cfg.RetryDelay, rand.Float64())
 	if ctx.Err() != nil || !m.circuit.closed() {
-		return unknown
+		return m.unasked()
 	}
 	var a admission
 	err := m.circuit.do(ctx, func(ctx context.Context) (err error) {
@@ -52,11 +51,11 @@ func (m *Monitor) Admit(ctx context.Context) Verdict {
 	})
 	switch {
 	case errors.Is(err, context.Canceled) || refused(err):
-		return unknown
+		return m.unasked()
 	case err != nil:
 		m.metrics.admitErrors.Inc()
 		m.admitting.failed(err)
-		return unknown
+		return m.unasked()
 	}
 	m.admitting.succeeded()
 	if a.admitted {
@@ -65,4 +64,13 @@ func (m *Monitor) Admit(ctx context.Context) Verdict {
 	now := time.Now()
 	m.refused.Store(&refusal{at: now, pending: a.pending})
 	return verdict(StateFull, fullWait(m.cfg, a.pending, m.drainRate(now)), rand.Float64())
+}
+
+// unasked is the verdict where Redis could not be. A sample is not enough to admit
+// a job by, but a queue that it found full is.
+func (m *Monitor) unasked() Verdict {
+	if v := m.Verdict(); v.State == StateFull {
+		return v
+	}
+	return verdict(StateUnknown, m.cfg.RetryDelay, rand.Float64())
 }

@@ -437,6 +437,36 @@ func TestAdmitFailure(t *testing.T) {
 	wantCounter(t, m.metrics.sampleErrors, 0)
 }
 
+// TestAdmitUnaskedRemembersFull: while Redis can't be asked a queue that was full
+// when last seen stays closed, until that sample is too old; one that had room is
+// unknown, for nobody counts who is let in.
+func TestAdmitUnaskedRemembersFull(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeQueue{r: reading{pending: 40, ageKnown: true}}
+		m := newTestMonitor(validConfig(), nil)
+		m.read = f.read
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		want := func(want State) {
+			t.Helper()
+			if v := m.Admit(gone); v.State != want || v.RetryAfter == 0 {
+				t.Errorf("%+v, want %s", v, want)
+			}
+		}
+		must(t, m.Sample(t.Context()))
+		want(StateFull)
+		after(m.cfg.StaleAfter + 1)
+		want(StateUnknown)
+		f.set(reading{pending: 39, ageKnown: true}, nil)
+		must(t, m.Sample(t.Context()))
+		want(StateFull) // not yet a tenth fewer
+		f.set(reading{pending: 30, ageKnown: true}, nil)
+		must(t, m.Sample(t.Context()))
+		want(StateUnknown)
+	})
+}
+
 // TestAdmitCallerGone: callers that leave don't open the circuit for the others.
 func TestAdmitCallerGone(t *testing.T) {
 	t.Parallel()

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,9 @@ type Server struct {
 	// Socket is the unix socket it listens on; it stays the same over Restart.
 	Socket string
 
+	// Env is added to the environment of the process at its next start.
+	Env []string
+
 	tb   testing.TB
 	args []string
 	cmd  *exec.Cmd
@@ -31,6 +35,13 @@ type Server struct {
 // redis-server fails the test.
 func Start(tb testing.TB, args ...string) *Server {
 	tb.Helper()
+	return start(tb, func(string) []string { return nil }, args...)
+}
+
+// start is Start with what first says, for the server's folder, at the beginning
+// of the command line.
+func start(tb testing.TB, first func(dir string) []string, args ...string) *Server {
+	tb.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		tb.Fatal("redis-server is not installed: run `apt-get install redis-server` (or `make setup`)")
 	}
@@ -40,10 +51,10 @@ func Start(tb testing.TB, args ...string) *Server {
 		tb.Fatalf("create redis folder: %v", err)
 	}
 	s := &Server{Socket: filepath.Join(dir, "redis.sock"), tb: tb}
-	s.args = append([]string{
+	s.args = slices.Concat(first(dir), []string{
 		"--port", "0", "--unixsocket", s.Socket, "--dir", dir,
 		"--save", "", "--appendonly", "no", "--daemonize", "no",
-	}, args...)
+	}, args)
 	if s.log, err = os.Create(filepath.Join(dir, "redis.log")); err != nil {
 		tb.Fatalf("create redis log: %v", err)
 	}
@@ -90,23 +101,31 @@ func (s *Server) Kill() {
 // later starts.
 func (s *Server) Restart(args ...string) {
 	s.tb.Helper()
+	s.Launch(args...)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := s.WaitReady(ctx); err != nil {
+		s.tb.Fatalf("wait for redis-server: %v", err)
+	}
+}
+
+// Launch is Restart without the waiting.
+func (s *Server) Launch(args ...string) {
+	s.tb.Helper()
 	s.Kill()
 	s.args = append(s.args, args...)
 	s.cmd = exec.Command("redis-server", s.args...)
+	s.cmd.Env = append(os.Environ(), s.Env...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if err := s.cmd.Start(); err != nil {
 		s.cmd = nil
 		s.tb.Fatalf("start redis-server: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	if err := waitReady(ctx, s.Socket); err != nil {
-		s.tb.Fatalf("wait for redis-server: %v", err)
-	}
 }
 
-func waitReady(ctx context.Context, socket string) error {
-	c := redis.NewClient(&redis.Options{Network: "unix", Addr: socket, MaxRetries: -1, ContextTimeoutEnabled: true})
+// WaitReady waits until the server answers and has loaded its data.
+func (s *Server) WaitReady(ctx context.Context) error {
+	c := redis.NewClient(&redis.Options{Network: "unix", Addr: s.Socket, MaxRetries: -1, ContextTimeoutEnabled: true})
 	defer c.Close()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -117,7 +136,7 @@ func waitReady(ctx context.Context, socket string) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("no answer on %s: %w", socket, err)
+			return fmt.Errorf("no answer on %s: %w", s.Socket, err)
 		case <-tick.C:
 		}
 	}

@@ -105,6 +105,9 @@ func (serveCmd) Run(p *process) error {
 	if len(errs) > 0 {
 		return badSettings(errs)
 	}
+	// A log that nobody reads any more must not end the gate, as a write to a closed
+	// pipe does by default (package os/signal).
+	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	// From the first signal on the next one has its usual effect: it ends the process.

@@ -6,8 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -55,7 +53,7 @@ func TestNothingServedBeforeRedis(t *testing.T) {
 func TestRedisFrozenDeny(t *testing.T) {
 	t.Parallel()
 	s := e2e.Start(t, e2e.Options{
-		Config: patientConfig(t), Settings: roomy(map[string]string{"RATE_LIMIT_FAILURE_MODE": "deny"}),
+		Config: e2e.PatientConfig(t), Settings: roomy(map[string]string{"RATE_LIMIT_FAILURE_MODE": "deny"}),
 	})
 	tr := startTraffic(t, s)
 	await := func(answer string) {
@@ -84,29 +82,6 @@ func TestRedisFrozenDeny(t *testing.T) {
 			t.Errorf("%d times: %s", n, answer)
 		}
 	}
-}
-
-// patientConfig is the shipped configuration with an Envoy that waits long for the gate: on a machine that stalls,
-// the usual 0.25 s would make Envoy answer in the gate's place.
-func patientConfig(t *testing.T) string {
-	t.Helper()
-	const usual = "\n                timeout: 0.25s\n"
-	text, err := os.ReadFile(filepath.Join(e2e.Root(), e2e.ShippedConfig))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := strings.Count(string(text), usual); n != 1 {
-		t.Fatalf("%q is in the configuration %d times, want once", usual, n)
-	}
-	file := filepath.Join(t.TempDir(), "envoy.yaml")
-	if err := os.WriteFile(file, []byte(strings.Replace(string(text), usual, "\n                timeout: 20s\n", 1)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	relative, err := filepath.Rel(e2e.Root(), file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return relative
 }
 
 // TestNotHTTP2 sends bytes to the gRPC port that no gRPC client sends.

@@ -30,6 +30,25 @@ const (
 	RawConfig     = "test/e2e/testdata/envoy-raw.yaml" // normalises nothing, checks every route, no policy
 )
 
+// PatientConfig is the shipped configuration with an Envoy that waits long for the gate: on a machine that stalls, the
+// usual 0.25 s would make Envoy answer in the gate's place.
+func PatientConfig(tb testing.TB) string {
+	tb.Helper()
+	const usual = "\n                timeout: 0.25s\n"
+	text, err := os.ReadFile(filepath.Join(Root(), ShippedConfig))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if n := strings.Count(string(text), usual); n != 1 {
+		tb.Fatalf("%q is in the configuration %d times, want once", usual, n)
+	}
+	file := filepath.Join(tb.TempDir(), "envoy.yaml")
+	if err := os.WriteFile(file, []byte(strings.Replace(string(text), usual, "\n                timeout: 20s\n", 1)), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	return file
+}
+
 // Envoy is one running Envoy.
 type Envoy struct {
 	*Process
@@ -149,6 +168,14 @@ func (e *Envoy) listener(tb testing.TB) string {
 	}
 	socket := found.Statuses[0].Local.Socket
 	return net.JoinHostPort(socket.Address, strconv.Itoa(socket.Port))
+}
+
+// Stat is one of Envoy's own figures, "" if there is none of this name.
+func (e *Envoy) Stat(tb testing.TB, name string) string {
+	tb.Helper()
+	r := do(tb, http.MethodGet, "http://"+e.Admin+"/stats?filter=^"+name+"$", nil, nil)
+	_, value, _ := strings.Cut(strings.TrimSpace(r.Body), ": ")
+	return value
 }
 
 // Post sends a POST without a body; headers are lines of the form "Name: value".

@@ -18,6 +18,11 @@ type Metrics map[string]float64
 // Metrics scrapes the gate.
 func (g *Gate) Metrics(tb testing.TB) Metrics {
 	tb.Helper()
+	return flatten(g.families(tb))
+}
+
+func (g *Gate) families(tb testing.TB) map[string]*dto.MetricFamily {
+	tb.Helper()
 	r := g.Get(tb, "/metrics")
 	if r.Status != http.StatusOK {
 		tb.Fatalf("scrape: got %d %s", r.Status, r.Body)
@@ -27,6 +32,10 @@ func (g *Gate) Metrics(tb testing.TB) Metrics {
 	if err != nil {
 		tb.Fatalf("parse metrics: %v", err)
 	}
+	return families
+}
+
+func flatten(families map[string]*dto.MetricFamily) Metrics {
 	m := Metrics{}
 	for name, family := range families {
 		for _, metric := range family.GetMetric() {
@@ -56,4 +65,14 @@ func labelText(labels []*dto.LabelPair) string {
 	}
 	slices.Sort(pairs)
 	return "{" + strings.Join(pairs, ",") + "}"
+}
+
+// Histogram scrapes the gate for this histogram, which has no labels.
+func (g *Gate) Histogram(tb testing.TB, name string) *dto.Histogram {
+	tb.Helper()
+	h := g.families(tb)[name].GetMetric()
+	if len(h) != 1 {
+		tb.Fatalf("%d series of %s, want one", len(h), name)
+	}
+	return h[0].GetHistogram()
 }

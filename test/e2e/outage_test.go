@@ -112,7 +112,7 @@ func TestRedisKilledUnderTraffic(t *testing.T) {
 		"queue deny": {map[string]string{"QUEUE_FAILURE_MODE": "deny"}, noQueue, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := e2e.Start(t, e2e.Options{Config: patientConfig(t), Settings: roomy(tt.settings)})
+			s := e2e.Start(t, e2e.Options{Config: e2e.PatientConfig(t), Settings: roomy(tt.settings)})
 			gate := s.Gates[0]
 			tr := startTraffic(t, s)
 			more := func(what, answer string) {
@@ -191,7 +191,7 @@ func wantLocalLimit(t *testing.T, s *e2e.Stack) {
 // TestRedisFrozen stops Redis without closing its connections: requests wait for it, and soon no more.
 func TestRedisFrozen(t *testing.T) {
 	t.Parallel()
-	s := e2e.Start(t, e2e.Options{Config: patientConfig(t), Settings: roomy(nil)})
+	s := e2e.Start(t, e2e.Options{Config: e2e.PatientConfig(t), Settings: roomy(nil)})
 	tr := startTraffic(t, s)
 	gate := s.Gates[0]
 	pid := s.Redis.PID()

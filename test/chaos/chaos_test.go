@@ -1,0 +1,31 @@
+package chaos
+
+import (
+	"os"
+	"testing"
+
+	"github.com/refrakt-hub/refrakt-gate/test/e2e"
+)
+
+func TestMain(m *testing.M) { os.Exit(e2e.Main(m)) }
+
+// TestFaults plays every fault briefly. What depends on the machine's speed is for `make chaos`.
+func TestFaults(t *testing.T) {
+	for _, scene := range Scenes() {
+		t.Run(scene.Name, func(t *testing.T) {
+			t.Parallel()
+			// A machine that stalls is no outage.
+			setup := scene.Setup
+			setup.RedisTimeout = "500ms"
+			w := NewWorld(t, e2e.PatientConfig(t), setup)
+			// Not tests of their own: what a fault replaces lives on in the next.
+			for _, f := range scene.Faults {
+				figures := w.Play(t, f, Counted(100))
+				for _, wrong := range figures.wrong() {
+					t.Errorf("%s: %s", f.Name, wrong)
+				}
+				t.Logf("%s: %s; recovered after %v", f.Name, figures.answersText(), figures.Recovered)
+			}
+		})
+	}
+}

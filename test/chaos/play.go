@@ -1,0 +1,262 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/refrakt-hub/refrakt-gate/test/e2e"
+)
+
+// Fault is one thing that can go wrong.
+type Fault struct {
+	Name string
+	What string // what is done, for the report
+	// Prepare is done before; nil: nothing.
+	Prepare func(testing.TB, *World)
+	// Hurt brings it about, Heal ends it; each returns when that is done. A nil Heal: it ends by itself.
+	Hurt, Heal func(testing.TB, *World)
+	// Away says that the buckets' Redis can't be asked meanwhile, so that the breakers open.
+	Away bool
+	// Lost says that nobody may be there to answer meanwhile: the gate itself is hurt, or Envoy.
+	Lost bool
+	// Buckets is how often, at most, a caller finds a full bucket: 1, and one more for each replica that decides by
+	// buckets of its own, and for a Redis that forgets. 0 is 1.
+	Buckets int
+	// Itself says that it ends by itself, as soon as Heal returns.
+	Itself bool
+	// Denies says that the failure modes deny everything meanwhile.
+	Denies bool
+	// Slow says that jobs may look older than they are: Redis's clock is ahead of the API's.
+	Slow bool
+	// Emptied says that a bucket may be found empty that was not: Redis's clock was set back.
+	Emptied bool
+	// Beyond says that jobs may go over the limit: the gate can't see the queue to which the API still adds.
+	Beyond bool
+}
+
+// Pace is how long the parts of a fault last.
+type Pace struct {
+	Part func(testing.TB, *traffic)
+	// Settle is how long after the limiter's breaker the queue's may open, which has no metric of its own.
+	Settle time.Duration
+}
+
+// Timed lets each part last so long.
+func Timed(d time.Duration) Pace {
+	return Pace{func(tb testing.TB, _ *traffic) { tb.Helper(); e2e.Pass(tb, d) }, d / 6}
+}
+
+// Counted lets each part last for so many answers.
+func Counted(n int) Pace {
+	return Pace{Part: func(tb testing.TB, tr *traffic) {
+		tb.Helper()
+		start := tr.answers()
+		e2e.Poll(tb, time.Minute, fmt.Sprint(n, " answers"), func() error {
+			if got := tr.answers() - start; got < n {
+				return fmt.Errorf("%d", got)
+			}
+			return nil
+		})
+	}}
+}
+
+// Figures is what was measured of one fault.
+type Figures struct {
+	Fault Fault
+	// Answers are those of requests that came while it lasted, by kind.
+	Answers map[string]int
+	// Unanswered are the requests, of all parts, that no gate decided: Envoy answered in its place, or nobody did.
+	Unanswered int
+	// Longest is the longest that Envoy waited for an answer of the gate, over all parts.
+	Longest time.Duration
+	// With the breakers open: how many Checks there were, and how long they took as the gates measure it and as Envoy does.
+	Open               int
+	Under5ms           float64
+	OpenP99, OpenWorst time.Duration
+	// Recovered is the time from the end of the fault until the gates decide by Redis again.
+	Recovered time.Duration
+	// Deepest is the most jobs that waited; Over are requests beyond a plain caller's buckets; Stopped are denials of
+	// callers with tokens enough.
+	Deepest       int64
+	Over, Stopped int
+}
+
+// Play has the fault happen under traffic.
+func (w *World) Play(tb testing.TB, f Fault, pace Pace) Figures {
+	tb.Helper()
+	out := Figures{Fault: f}
+	w.ensureWorker(tb)
+	if f.Prepare != nil {
+		f.Prepare(tb, w)
+	}
+	tr := w.start(tb)
+	deepest := w.watchDepth(tb)
+
+	begun := time.Now()
+	pace.Part(tb, tr)
+	hurt := time.Now()
+	f.Hurt(tb, w)
+	if f.Away {
+		w.awaitFallback(tb)
+		e2e.Pass(tb, pace.Settle)
+	}
+	open, before := time.Now(), w.checks(tb)
+	if !f.Itself {
+		pace.Part(tb, tr)
+	}
+	shut, after := time.Now(), w.checks(tb)
+	if f.Heal != nil {
+		f.Heal(tb, w)
+	}
+	healed := time.Now()
+	if f.Itself {
+		shut, after = healed, w.checks(tb)
+	}
+	e2e.Poll(tb, time.Minute, "the gates to decide by Redis", func() error {
+		if w.degraded(tb) {
+			return errors.New("one does not")
+		}
+		return nil
+	})
+	w.awaitAnswers(tb)
+	out.Recovered = time.Since(healed)
+	pace.Part(tb, tr)
+	tr.end()
+	ended := time.Now()
+
+	out.Deepest = deepest()
+	out.Unanswered, out.Stopped, out.Over = tr.unanswered(), tr.wronglyStopped(), tr.over(max(1, f.Buckets))
+	w.settleLog(tb)
+	out.Answers = make(map[string]int)
+	for _, a := range w.logged(hurt, healed) {
+		out.Answers[a.kind()]++
+	}
+	for _, a := range w.logged(begun, ended) {
+		out.Longest = max(out.Longest, a.check())
+	}
+	if f.Away {
+		var took []time.Duration
+		for _, a := range w.logged(open, shut) {
+			took = append(took, a.check())
+		}
+		out.OpenP99, out.OpenWorst = percentile(took, 0.99), percentile(took, 1)
+		out.Open = int(after.all - before.all)
+		if out.Open > 0 {
+			out.Under5ms = (after.quick - before.quick) / float64(out.Open)
+		}
+	}
+	return out
+}
+
+// wrong lists what must not be, whatever the machine's speed.
+func (f Figures) wrong() (wrong []string) {
+	add := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+	if f.Unanswered > 0 && !f.Fault.Lost {
+		add("%d requests got no answer of the gate", f.Unanswered)
+	}
+	for kind, n := range f.Answers {
+		if strings.HasPrefix(kind, "503 ") && !f.Fault.expects(kind) {
+			add("%d answers %q", n, kind)
+		}
+	}
+	if f.Over > 0 {
+		add("a caller got %d requests more than its buckets hold", f.Over)
+	}
+	if f.Stopped > 0 && !f.Fault.Emptied && !f.Fault.Denies {
+		add("%d requests of callers with tokens enough were denied", f.Stopped)
+	}
+	most := int64(maxPending)
+	if f.Fault.Away { // those under way at its end were let through unseen
+		most += runners
+	}
+	if f.Deepest > most && !f.Fault.Beyond {
+		add("%d jobs waited, want %d at most", f.Deepest, most)
+	}
+	return wrong
+}
+
+// expects says whether a 503 of this kind may come while the fault lasts.
+func (f Fault) expects(kind string) bool {
+	switch kind {
+	case "503 queue_full", ofAPI(http.StatusServiceUnavailable):
+		return true
+	case unanswered:
+		return f.Lost
+	case "503 queue_slow":
+		return f.Slow
+	case "503 limiter_unavailable", "503 queue_unknown":
+		return f.Denies
+	default:
+		return false
+	}
+}
+
+// checkCounts are how many Checks gates have answered, and how many of them within 5 ms.
+type checkCounts struct{ all, quick float64 }
+
+func (w *World) checks(tb testing.TB) (c checkCounts) {
+	tb.Helper()
+	for _, g := range w.Gates {
+		if !g.Running() {
+			continue
+		}
+		const name = "refrakt_gate_check_duration_seconds"
+		h := g.Histogram(tb, name)
+		c.all += float64(h.GetSampleCount())
+		for _, b := range h.GetBucket() {
+			if b.GetUpperBound() == 0.005 {
+				c.quick += float64(b.GetCumulativeCount())
+			}
+		}
+	}
+	return c
+}
+
+// watchDepth looks at the queue all the time; the function it returns ends that and gives the most jobs that waited.
+func (w *World) watchDepth(tb testing.TB) func() int64 {
+	tb.Helper()
+	ctx, stop := context.WithCancel(tb.Context())
+	var watching sync.WaitGroup
+	var deepest int64
+	watching.Go(func() {
+		for ; ctx.Err() == nil; wait(ctx, 5*time.Millisecond) {
+			ask, cancel := context.WithTimeout(ctx, time.Second)
+			if n, err := w.Direct.LLen(ask, "saq:default:queued").Result(); err == nil {
+				deepest = max(deepest, n)
+			}
+			cancel()
+		}
+	})
+	tb.Cleanup(func() { stop(); watching.Wait() })
+	return func() int64 { stop(); watching.Wait(); return deepest }
+}
+
+// settleLog waits until Envoy has written all there is: it writes now and then.
+func (w *World) settleLog(tb testing.TB) {
+	tb.Helper()
+	mark := fmt.Sprintf("/settled-%d", time.Now().UnixNano())
+	w.Envoy().Get(tb, mark)
+	e2e.Poll(tb, 10*time.Second, "Envoy's log", func() error {
+		if !strings.Contains(w.Envoy().Log(), mark) {
+			return errors.New("not written yet")
+		}
+		return nil
+	})
+}
+
+// answersText lists the answers by kind.
+func (f Figures) answersText() string {
+	parts := make([]string, 0, len(f.Answers))
+	for _, kind := range slices.Sorted(maps.Keys(f.Answers)) {
+		parts = append(parts, fmt.Sprintf("%d × %s", f.Answers[kind], kind))
+	}
+	return strings.Join(parts, ", ")
+}

@@ -169,25 +169,8 @@ func TestFilesChange(t *testing.T) {
 func TestKubernetesSecret(t *testing.T) {
 	ca, other := certtest.NewCA(t), certtest.NewCA(t)
 	dir := t.TempDir()
-	mount := func(version string, pair certtest.Pair, ca *certtest.CA) {
-		t.Helper()
-		if err := os.Mkdir(filepath.Join(dir, version), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		for name, content := range map[string][]byte{"tls.crt": pair.Cert, "tls.key": pair.Key, "ca.crt": ca.Cert} {
-			put(t, filepath.Join(dir, version, name), content)
-		}
-		if err := errors.Join(os.Symlink(version, filepath.Join(dir, "..tmp")), os.Rename(filepath.Join(dir, "..tmp"), filepath.Join(dir, "..data"))); err != nil {
-			t.Fatal(err)
-		}
-	}
-	mount("..1", ca.Pair(t, "one"), ca)
+	certtest.Mount(t, dir, ca.Pair(t, "one"), ca)
 	cfg := Config{Port: "grpc", MinVersion: tls.VersionTLS13, CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key"), ClientCAFile: filepath.Join(dir, "ca.crt")}
-	for _, path := range []string{cfg.CertFile, cfg.KeyFile, cfg.ClientCAFile} {
-		if err := os.Symlink(filepath.Join("..data", filepath.Base(path)), path); err != nil {
-			t.Fatal(err)
-		}
-	}
 	files, err := Load(cfg, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -207,7 +190,7 @@ func TestKubernetesSecret(t *testing.T) {
 			t.Error("a session was resumed: its certificate was not looked at")
 		}
 	}
-	mount("..2", other.Pair(t, "one"), other)
+	certtest.Mount(t, dir, other.Pair(t, "one"), other)
 	if _, err := p.connect(t, client); err == nil {
 		t.Error("the CA is another, and the client of the old one was let in")
 	}

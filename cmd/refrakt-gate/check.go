@@ -14,7 +14,6 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/refrakt-hub/refrakt-gate/envoy"
 )
@@ -30,19 +29,25 @@ type checkCmd struct {
 	Header  map[string]string `short:"H" mapsep:"none" placeholder:"NAME=VALUE" help:"Another header; may be repeated."`
 	Policy  string            `help:"Policy named by Envoy's route; empty: the path decides."`
 	Timeout time.Duration     `default:"2s" help:"How long to wait for the answer."`
+	TLS     clientTLS         `embed:"" prefix:"tls-"`
 }
 
 // Run implements the command. Its errors exit with 2, a denial with 1.
 func (c checkCmd) Run(p *process) error {
 	addr := c.Addr
+	var gate TLSConfig // of the gate asked, if it is that of the environment
 	if addr == "" {
 		cfg, errs := loadConfig(p.env)
 		if len(errs) > 0 {
 			return badSettings(errs)
 		}
-		addr = dialable(cfg.GRPCAddr)
+		addr, gate = dialable(cfg.GRPCAddr), cfg.TLS
 	}
-	conn, err := grpc.NewClient(target(addr), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	creds, err := c.TLS.credentials(gate)
+	if err != nil {
+		return exit{exitUsage, err}
+	}
+	conn, err := grpc.NewClient(target(addr), grpc.WithTransportCredentials(creds))
 	if err != nil {
 		return exit{exitUsage, fmt.Errorf("reach %s: %w", addr, err)}
 	}

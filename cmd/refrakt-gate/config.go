@@ -34,6 +34,7 @@ type Config struct {
 	ShutdownDrain   time.Duration `env:"SHUTDOWN_DRAIN" envDefault:"2s"`
 	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"10s"`
 
+	TLS       TLSConfig
 	Authz     authz.Config
 	Quota     quota.Config
 	Queue     backpressure.Config
@@ -120,6 +121,7 @@ func (c Config) Validate() []error {
 	add("STARTUP_TIMEOUT", within(c.StartupTimeout, time.Second, time.Hour))
 	add("SHUTDOWN_DRAIN", within(c.ShutdownDrain, 0, time.Hour))
 	add("SHUTDOWN_TIMEOUT", within(c.ShutdownTimeout, time.Millisecond, time.Hour))
+	errs = append(errs, c.TLS.Validate()...)
 	errs = append(errs, c.Authz.Validate()...)
 	errs = append(errs, c.Quota.Validate()...)
 	errs = append(errs, c.Queue.Validate()...)

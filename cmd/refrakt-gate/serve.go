@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -18,10 +19,10 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/keepalive"
 
 	"github.com/refrakt-hub/refrakt-gate/authz"
 	"github.com/refrakt-hub/refrakt-gate/backpressure"
+	"github.com/refrakt-hub/refrakt-gate/certs"
 	"github.com/refrakt-hub/refrakt-gate/quota"
 	"github.com/refrakt-hub/refrakt-gate/telemetry"
 )
@@ -48,6 +49,9 @@ func serve(ctx context.Context, cfg Config, environ map[string]string, logs io.W
 	l, err := listen(cfg.Telemetry.Addr)
 	if err != nil {
 		return fmt.Errorf("listen on TELEMETRY_ADDR: %w", err)
+	}
+	if g.telemetryTLS != nil {
+		l = tls.NewListener(l, g.telemetryTLS.Server())
 	}
 	log.Info("telemetry listening", "addr", address(l))
 	// Its context ends only once the rest has stopped, or if it fails itself.
@@ -78,6 +82,7 @@ type gate struct {
 	server    *grpc.Server
 	checks    *authz.Server
 
+	telemetryTLS *certs.Files          // nil: plain text
 	queueRedis   *redis.Client         // nil: no queue
 	limiterRedis redis.UniversalClient // nil: buckets in memory
 	monitor      *backpressure.Monitor // nil: no queue
@@ -107,16 +112,19 @@ func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, err
 	if err != nil {
 		return nil, err
 	}
+	if cfg.TLS.TelemetryCertFile != "" {
+		if g.telemetryTLS, err = certs.Load(cfg.TLS.telemetry(), reg, log); err != nil {
+			return nil, err
+		}
+	}
 	var queue authz.Queue // stays nil, and not a nil *Monitor, where there is none
 	if g.monitor != nil {
 		queue = g.monitor
 	}
 	limits := authz.Limits{Run: cfg.Quota.Run(), Assistant: cfg.Quota.Assistant()}
-	g.server = grpc.NewServer(
-		// Envoys ping; the default takes that for an attack and hangs up.
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 10 * time.Second}),
-	)
+	if g.server, err = newGRPC(cfg.TLS.grpc(), reg, log); err != nil {
+		return nil, err
+	}
 	g.checks = authz.New(cfg.Authz, limits, limiter, queue, reg, log)
 	authv3.RegisterAuthorizationServer(g.server, g.checks)
 	healthpb.RegisterHealthServer(g.server, g.health)

@@ -9,9 +9,12 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -82,6 +85,37 @@ func Pool(cas ...*CA) *x509.CertPool {
 		pool.AddCert(ca.cert)
 	}
 	return pool
+}
+
+// Mount puts the pair and the CAs into dir as Kubernetes mounts a Secret: as links
+// into another folder, which is exchanged as a whole when this is called again.
+func Mount(tb testing.TB, dir string, pair Pair, cas ...*CA) {
+	tb.Helper()
+	do := func(errs ...error) {
+		tb.Helper()
+		if err := errors.Join(errs...); err != nil {
+			tb.Fatalf("mount certificate: %v", err)
+		}
+	}
+	next, err := os.MkdirTemp(dir, "..")
+	do(err)
+	old, err := os.Readlink(filepath.Join(dir, "..data"))
+	first := err != nil
+	files := map[string][]byte{"tls.crt": pair.Cert, "tls.key": pair.Key, "ca.crt": nil}
+	for _, ca := range cas {
+		files["ca.crt"] = append(files["ca.crt"], ca.Cert...)
+	}
+	for name, content := range files {
+		do(os.WriteFile(filepath.Join(next, name), content, 0o600))
+	}
+	do(os.Symlink(filepath.Base(next), filepath.Join(dir, "..data_tmp")), os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")))
+	if !first {
+		do(os.RemoveAll(filepath.Join(dir, old)))
+		return
+	}
+	for name := range files {
+		do(os.Symlink(filepath.Join("..data", name), filepath.Join(dir, name)))
+	}
 }
 
 func newKey(tb testing.TB) *ecdsa.PrivateKey {

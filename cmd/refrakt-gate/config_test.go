@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/certtest"
 )
 
 func runCLI(t *testing.T, environ []string, args ...string) (code int, stdout, stderr string) {
@@ -55,6 +57,12 @@ func TestBadSettings(t *testing.T) {
 		"STARTUP_TIMEOUT=0",
 		"SHUTDOWN_DRAIN=-1s",
 		"SHUTDOWN_TIMEOUT=0",
+		"GRPC_TLS_CERT_FILE=/does/not/exist",
+		"GRPC_TLS_KEY_FILE=/dev/null/not",
+		"GRPC_TLS_CLIENT_NAMES=*.internal,envoy",
+		"GRPC_TLS_CLIENT_CA_FILE=/does/not/exist/either",
+		"TELEMETRY_TLS_CERT_FILE=/does/not/exist",
+		"TLS_MIN_VERSION=1.1",
 	}
 	for _, command := range []string{"serve", "config"} {
 		code, stdout, stderr := runCLI(t, environ, command)
@@ -178,6 +186,29 @@ func TestCommandLine(t *testing.T) {
 				t.Errorf("exit %d, want %d and %q:\n%s%s", code, tt.code, tt.want, stdout, stderr)
 			}
 		})
+	}
+}
+
+// TestConfigCommandTLS: what is said of TLS can be fed back, and says who may come.
+func TestConfigCommandTLS(t *testing.T) {
+	dir, ca := t.TempDir(), certtest.NewCA(t)
+	certtest.Mount(t, dir, ca.Pair(t, "gate"), ca)
+	environ := []string{
+		"GRPC_TLS_CERT_FILE=" + dir + "/tls.crt", "GRPC_TLS_KEY_FILE=" + dir + "/tls.key", "GRPC_TLS_CLIENT_CA_FILE=" + dir + "/ca.crt",
+		"GRPC_TLS_CLIENT_NAMES=envoy.internal,spiffe://refrakt/envoy",
+		"TELEMETRY_TLS_CERT_FILE=" + dir + "/tls.crt", "TELEMETRY_TLS_KEY_FILE=" + dir + "/tls.key", "TLS_MIN_VERSION=1.2",
+	}
+	code, stdout, stderr := runCLI(t, environ, "config")
+	if code != exitOK {
+		t.Fatalf("exit %d: %s", code, stderr)
+	}
+	for _, want := range append(environ,
+		"# GRPC_ADDR speaks TLS 1.2 or newer; clients need a certificate of the CAs in "+dir+"/ca.crt for envoy.internal or spiffe://refrakt/envoy",
+		"# TELEMETRY_ADDR speaks https, TLS 1.2 or newer",
+	) {
+		if !strings.Contains(stdout, want+"\n") {
+			t.Errorf("no line %q in:\n%s", want, stdout)
+		}
 	}
 }
 

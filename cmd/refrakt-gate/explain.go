@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/refrakt-hub/refrakt-gate/authz"
@@ -39,6 +40,9 @@ func settings(cfg any) []setting {
 			continue
 		}
 		value := fmt.Sprint(v.Field(i).Interface())
+		if list, ok := reflect.TypeAssert[[]string](v.Field(i)); ok {
+			value = strings.Join(list, ",")
+		}
 		if mask := secrets[name]; mask != nil && value != "" {
 			value = mask(value)
 		}
@@ -80,6 +84,19 @@ func meaning(cfg Config) []string {
 		} else {
 			add("while the state of the queue is unknown: %s", cfg.Authz.QueueFailureMode)
 		}
+	}
+	if c := cfg.TLS; c.GRPCCertFile != "" {
+		who := "no certificate is asked for"
+		if c.GRPCClientCAFile != "" {
+			who = "clients need a certificate of the CAs in " + c.GRPCClientCAFile
+		}
+		if len(c.GRPCClientNames) > 0 {
+			who += " for " + strings.Join(c.GRPCClientNames, " or ")
+		}
+		add("GRPC_ADDR speaks TLS %s or newer; %s", c.MinVersion, who)
+	}
+	if c := cfg.TLS; c.TelemetryCertFile != "" {
+		add("TELEMETRY_ADDR speaks https, TLS %s or newer", c.MinVersion)
 	}
 	for _, shadow := range []struct {
 		check string

@@ -11,6 +11,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/refrakt-hub/refrakt-gate/authz"
+	"github.com/refrakt-hub/refrakt-gate/internal/certtest"
 )
 
 const (
@@ -66,7 +67,12 @@ func TestMetricsDoc(t *testing.T) {
 		name, l, _ := strings.Cut(strings.TrimSuffix(row, "}"), "{")
 		rows[name], labels[name] = kind, l
 	}
-	cfg, errs := loadConfig(map[string]string{"QUEUE_URL": "redis://127.0.0.1:1"})
+	dir, ca := t.TempDir(), certtest.NewCA(t)
+	certtest.Mount(t, dir, ca.Pair(t, "gate"), ca)
+	cfg, errs := loadConfig(map[string]string{
+		"QUEUE_URL": "redis://127.0.0.1:1", "GRPC_TLS_CERT_FILE": dir + "/tls.crt", "GRPC_TLS_KEY_FILE": dir + "/tls.key",
+		"TELEMETRY_TLS_CERT_FILE": dir + "/tls.crt", "TELEMETRY_TLS_KEY_FILE": dir + "/tls.key",
+	})
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}

@@ -49,8 +49,8 @@ func withTLS(t *testing.T, secret string, more ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, markers := range map[string]map[string]int{
-		"envoy.yaml":       {"#tls ": 15, "/etc/envoy/tls-": 2},
-		"tls-client.yaml":  {"/etc/envoy/tls": 4},
+		"envoy.yaml":       {"#tls ": 16, "/etc/envoy/tls-": 2},
+		"tls-client.yaml":  {"/etc/envoy/tls": 3},
 		"tls-gate-ca.yaml": {"/etc/envoy/tls": 2},
 	} {
 		content, err := os.ReadFile(filepath.Join(e2e.Root(), "envoy", name))

@@ -30,78 +30,29 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
 
-const (
-	gateName  = "gate.refrakt.internal" // as envoy.yaml expects
-	envoyName = "spiffe://refrakt/envoy"
-)
-
-// mutualTLS is the settings of a gate whose certificate is mounted in dir.
-func mutualTLS(dir string) map[string]string {
-	return map[string]string{
-		"GRPC_TLS_CERT_FILE": filepath.Join(dir, "tls.crt"), "GRPC_TLS_KEY_FILE": filepath.Join(dir, "tls.key"),
-		"GRPC_TLS_CLIENT_CA_FILE": filepath.Join(dir, "ca.crt"), "GRPC_TLS_CLIENT_NAMES": "envoy.internal," + envoyName,
-	}
-}
-
-// withTLS is envoy.yaml, in a folder of its own, with what it has for TLS switched on and its certificate mounted in
-// secret; more replaces other things, each of which is there once.
-func withTLS(t *testing.T, secret string, more ...string) string {
-	t.Helper()
-	dir := t.TempDir()
-	for name, markers := range map[string]map[string]int{
-		"envoy.yaml":       {"#tls ": 16, "/etc/envoy/tls-": 2},
-		"tls-client.yaml":  {"/etc/envoy/tls": 3},
-		"tls-gate-ca.yaml": {"/etc/envoy/tls": 2},
-	} {
-		content, err := os.ReadFile(filepath.Join(e2e.Root(), "envoy", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		text := string(content)
-		for marker, n := range markers {
-			if got := strings.Count(text, marker); got != n {
-				t.Fatalf("%q is in %s %d times, want %d", marker, name, got, n)
-			}
-		}
-		text = strings.NewReplacer("#tls ", "", "/etc/envoy/tls-", dir+"/tls-", "/etc/envoy/tls", secret).Replace(text)
-		if name == "envoy.yaml" {
-			for i := 0; i < len(more); i += 2 {
-				if n := strings.Count(text, more[i]); n != 1 {
-					t.Fatalf("%q is in it %d times, want once", more[i], n)
-				}
-				text = strings.Replace(text, more[i], more[i+1], 1)
-			}
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return filepath.Join(dir, "envoy.yaml")
-}
-
 // TestMutualTLS: Envoy asks by mutual TLS as envoy.yaml has it, and no gate that it does not know.
 func TestMutualTLS(t *testing.T) {
 	t.Parallel()
 	ca := certtest.NewCA(t)
 	envoy := t.TempDir()
-	certtest.Mount(t, envoy, ca.Pair(t, envoyName), ca)
+	certtest.Mount(t, envoy, ca.Pair(t, e2e.EnvoyName), ca)
 	api := e2e.StartAPI(t, "")
 	for name, tt := range map[string]struct {
 		gate    string // the name in its certificate
 		replace []string
 		want    []int
 	}{
-		"as it is shipped":    {gateName, nil, []int{http.StatusAccepted, http.StatusAccepted, http.StatusTooManyRequests}},
+		"as it is shipped":    {e2e.GateName, nil, []int{http.StatusAccepted, http.StatusAccepted, http.StatusTooManyRequests}},
 		"a gate of that CA":   {"other.refrakt.internal", nil, []int{http.StatusServiceUnavailable}},
-		"Envoy's default TLS": {gateName, []string{", tls_maximum_protocol_version: TLSv1_3", "", "TLSv1_3", "TLSv1_2"}, []int{http.StatusServiceUnavailable}},
+		"Envoy's default TLS": {e2e.GateName, []string{", tls_maximum_protocol_version: TLSv1_3", "", "TLSv1_3", "TLSv1_2"}, []int{http.StatusServiceUnavailable}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			certtest.Mount(t, dir, ca.Pair(t, tt.gate), ca)
-			settings := mutualTLS(dir)
+			settings := e2e.MutualTLS(dir)
 			settings["RATE_LIMIT_RUN_BURST"] = "2"
-			s := e2e.StartEnvoy(t, withTLS(t, envoy, tt.replace...), api.Addr, e2e.StartGate(t, settings).GRPC)
+			s := e2e.StartEnvoy(t, e2e.TLSConfig(t, envoy, tt.replace...), api.Addr, e2e.StartGate(t, settings).GRPC)
 			caller := e2e.Caller(t)
 			for _, want := range tt.want {
 				if r := s.Post(t, "/run", caller); r.Status != want {
@@ -118,13 +69,13 @@ func TestCertificatesChange(t *testing.T) {
 	t.Parallel()
 	before, after := certtest.NewCA(t), certtest.NewCA(t)
 	gate, envoy := t.TempDir(), t.TempDir()
-	oldClient, newGate, newEnvoy := before.Pair(t, envoyName), after.Pair(t, gateName), after.Pair(t, envoyName)
-	certtest.Mount(t, gate, before.Pair(t, gateName), before)
+	oldClient, newGate, newEnvoy := before.Pair(t, e2e.EnvoyName), after.Pair(t, e2e.GateName), after.Pair(t, e2e.EnvoyName)
+	certtest.Mount(t, gate, before.Pair(t, e2e.GateName), before)
 	certtest.Mount(t, envoy, oldClient, before)
-	settings := mutualTLS(gate)
+	settings := e2e.MutualTLS(gate)
 	settings["RATE_LIMIT_ENABLED"] = "false"
 	// Nothing here is about time, and the machine may be busy.
-	config := withTLS(t, envoy, "                timeout: 0.25s", "                timeout: 10s")
+	config := e2e.TLSConfig(t, envoy, "                timeout: 0.25s", "                timeout: 10s")
 	s := e2e.Start(t, e2e.Options{Config: config, NoRedis: true, Settings: settings})
 	g := s.Gates[0]
 
@@ -149,7 +100,7 @@ func TestCertificatesChange(t *testing.T) {
 			return nil
 		})
 	}
-	trust := &tls.Config{RootCAs: certtest.Pool(before, after), ServerName: gateName}
+	trust := &tls.Config{RootCAs: certtest.Pool(before, after), ServerName: e2e.GateName}
 	meets := func(what string, client, gate certtest.Pair) {
 		t.Helper()
 		e2e.Poll(t, 20*time.Second, what, func() error {
@@ -163,7 +114,7 @@ func TestCertificatesChange(t *testing.T) {
 		})
 	}
 
-	mount(gate, before.Pair(t, gateName), before, after)
+	mount(gate, before.Pair(t, e2e.GateName), before, after)
 	mount(envoy, oldClient, before, after)
 	mount(gate, newGate, before, after)
 	meets("the gate's new certificate", oldClient, newGate)
@@ -189,7 +140,7 @@ func TestCertificatesChange(t *testing.T) {
 		t.Error("a client of the old CA was let in")
 	}
 
-	broken := after.Pair(t, gateName)
+	broken := after.Pair(t, e2e.GateName)
 	broken.Key = broken.Key[:len(broken.Key)/2]
 	mount(gate, broken, after)
 	meets("the last good certificate", newEnvoy, newGate)
@@ -220,12 +171,12 @@ func TestClientsRefused(t *testing.T) {
 	t.Parallel()
 	ca, other := certtest.NewCA(t), certtest.NewCA(t)
 	dir := t.TempDir()
-	certtest.Mount(t, dir, ca.Pair(t, gateName), ca)
-	g := e2e.StartGate(t, mutualTLS(dir))
+	certtest.Mount(t, dir, ca.Pair(t, e2e.GateName), ca)
+	g := e2e.StartGate(t, e2e.MutualTLS(dir))
 	client := func(ca *certtest.CA, names ...string) *tls.Config {
 		return &tls.Config{Certificates: []tls.Certificate{ca.Pair(t, names...).TLS(t)}}
 	}
-	older := client(ca, envoyName)
+	older := client(ca, e2e.EnvoyName)
 	older.MaxVersion = tls.VersionTLS12
 	// What such a client is told depends on how far it has come; why it is refused is tested in certs.
 	for name, tt := range map[string]struct {
@@ -234,7 +185,7 @@ func TestClientsRefused(t *testing.T) {
 	}{
 		"of a name":       {client(ca, "envoy.internal"), codes.OK},
 		"no certificate":  {&tls.Config{}, codes.Unavailable},
-		"another CA":      {client(other, envoyName), codes.Unavailable},
+		"another CA":      {client(other, e2e.EnvoyName), codes.Unavailable},
 		"another name":    {client(ca, "worker.internal"), codes.Unavailable},
 		"TLS 1.2 at most": {older, codes.Unavailable},
 		"plain text":      {nil, codes.Unavailable},
@@ -243,7 +194,7 @@ func TestClientsRefused(t *testing.T) {
 			t.Parallel()
 			creds := insecure.NewCredentials()
 			if tt.config != nil {
-				tt.config.RootCAs, tt.config.ServerName = certtest.Pool(ca), gateName
+				tt.config.RootCAs, tt.config.ServerName = certtest.Pool(ca), e2e.GateName
 				creds = credentials.NewTLS(tt.config)
 			}
 			if _, err := askHealth(t, g.GRPC, creds); status.Code(err) != tt.want {
@@ -267,10 +218,10 @@ func TestClientsRefused(t *testing.T) {
 	})
 	t.Run("TLS 1.2 where it may", func(t *testing.T) {
 		t.Parallel()
-		settings := mutualTLS(dir)
+		settings := e2e.MutualTLS(dir)
 		settings["TLS_MIN_VERSION"] = "1.2"
 		config := older.Clone()
-		config.RootCAs, config.ServerName = certtest.Pool(ca), gateName
+		config.RootCAs, config.ServerName = certtest.Pool(ca), e2e.GateName
 		if _, err := askHealth(t, e2e.StartGate(t, settings).GRPC, credentials.NewTLS(config)); err != nil {
 			t.Error(err)
 		}
@@ -333,9 +284,9 @@ func TestCheckByTLS(t *testing.T) {
 	t.Parallel()
 	ca := certtest.NewCA(t)
 	dir, client := t.TempDir(), t.TempDir()
-	certtest.Mount(t, dir, ca.Pair(t, gateName), ca)
-	certtest.Mount(t, client, ca.Pair(t, envoyName), ca)
-	mutual := mutualTLS(dir)
+	certtest.Mount(t, dir, ca.Pair(t, e2e.GateName), ca)
+	certtest.Mount(t, client, ca.Pair(t, e2e.EnvoyName), ca)
+	mutual := e2e.MutualTLS(dir)
 	mutual["GRPC_ADDR"] = e2e.StartGate(t, mutual).GRPC
 	plain := map[string]string{
 		"GRPC_ADDR":          "unix://" + filepath.Join(socketDir(t), "gate.sock"),
@@ -343,7 +294,7 @@ func TestCheckByTLS(t *testing.T) {
 	}
 	e2e.StartGate(t, plain)
 	certificate := []string{"--tls-cert", filepath.Join(client, "tls.crt"), "--tls-key", filepath.Join(client, "tls.key")}
-	byFlags := append([]string{"--addr", mutual["GRPC_ADDR"], "--tls-ca", filepath.Join(client, "ca.crt"), "--tls-server-name", gateName}, certificate...)
+	byFlags := append([]string{"--addr", mutual["GRPC_ADDR"], "--tls-ca", filepath.Join(client, "ca.crt"), "--tls-server-name", e2e.GateName}, certificate...)
 	for name, tt := range map[string]struct {
 		settings map[string]string
 		args     []string
@@ -356,7 +307,7 @@ func TestCheckByTLS(t *testing.T) {
 		"no certificate":                    {mutual, nil, 2, "give --tls-cert and --tls-key"},
 		"no key":                            {mutual, certificate[:2], 2, "--tls-key"},
 		"plain text":                        {nil, byFlags[:2], 2, "ask the gate at"},
-		"the system's CAs":                  {nil, append([]string{"--addr", mutual["GRPC_ADDR"], "--tls-server-name", gateName}, certificate...), 2, "unknown authority"},
+		"the system's CAs":                  {nil, append([]string{"--addr", mutual["GRPC_ADDR"], "--tls-server-name", e2e.GateName}, certificate...), 2, "unknown authority"},
 		"another name":                      {nil, append(append([]string{}, byFlags...), "--tls-server-name", "x.internal"), 2, "not x.internal"},
 		"no such CA file":                   {nil, []string{"--addr", "127.0.0.1:1", "--tls-ca", "/no/ca"}, 2, "read --tls-ca: open /no/ca"},
 	} {

@@ -3,6 +3,7 @@ package watch
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"path/filepath"
 	"regexp"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/refrakt-hub/refrakt-gate/internal/certtest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
 
@@ -23,10 +25,14 @@ var zero = map[string]string{
 // traffic of every kind: none may fail, and each must show something.
 func TestQueries(t *testing.T) {
 	t.Parallel()
-	s := e2e.Start(t, e2e.Options{Gates: 2, Settings: map[string]string{
+	dir, ca := t.TempDir(), certtest.NewCA(t)
+	certtest.Mount(t, dir, ca.Pair(t, e2e.GateName, e2e.EnvoyName), ca) // for both sides
+	settings := e2e.MutualTLS(dir)
+	maps.Copy(settings, map[string]string{
 		"RATE_LIMIT_RUN_BURST": "3", "RATE_LIMIT_ASSISTANT_BURST": "10000", "QUEUE_MAX_PENDING": "5",
 		"QUEUE_SAMPLE_INTERVAL": "100ms", "QUEUE_STALE_AFTER": "600ms", "PROMETHEUS_QUEUE_POLL_INTERVAL": "100ms",
-	}})
+	})
+	s := e2e.Start(t, e2e.Options{Gates: 2, Config: e2e.TLSConfig(t, dir), Settings: settings})
 	start := time.Now()
 	prometheus := startPrometheus(t, s)
 	play(t, s, prometheus)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/refrakt-hub/refrakt-gate/internal/certtest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
 
@@ -27,6 +28,16 @@ func TestScrapeConfigs(t *testing.T) {
 		},
 		"scrape-token.yml": func(t *testing.T, config string) *e2e.Prometheus {
 			replace(t, config, "gate-0.internal:9464", guarded(t), "gate-1.internal:9464", guarded(t))
+			return e2e.StartPrometheus(t, config)
+		},
+		"scrape-tls.yml": func(t *testing.T, config string) *e2e.Prometheus {
+			dir, ca := t.TempDir(), certtest.NewCA(t)
+			certtest.Mount(t, dir, ca.Pair(t, "127.0.0.1"), ca)
+			if err := os.WriteFile(filepath.Join(filepath.Dir(config), "refrakt-gate-ca.crt"), ca.Cert, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			settings := map[string]string{"TELEMETRY_TLS_CERT_FILE": dir + "/tls.crt", "TELEMETRY_TLS_KEY_FILE": dir + "/tls.key"}
+			replace(t, config, "gate-0.internal:9464", e2e.StartGate(t, settings).Telemetry, "gate-1.internal:9464", e2e.StartGate(t, settings).Telemetry)
 			return e2e.StartPrometheus(t, config)
 		},
 		"scrape-tunnel.yml": func(t *testing.T, config string) *e2e.Prometheus {

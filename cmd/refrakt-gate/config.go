@@ -213,7 +213,7 @@ func validListenAddr(s string) error {
 
 func maskURL(s string) string {
 	u, err := url.Parse(s)
-	if err != nil {
+	if err != nil || u.Opaque != "" {
 		return "***"
 	}
 	if u.User != nil {

@@ -35,7 +35,7 @@ var errNotRedis = errors.New("not a Redis URL (redis://, rediss:// or unix://, s
 // have been carried out, and a token taken twice.
 func parseRedis(u string) (redisURL, error) {
 	parsed, err := url.Parse(u)
-	if err != nil {
+	if err != nil || parsed.Opaque != "" { // redis:host, without //
 		return redisURL{}, errNotRedis
 	}
 	// A feature of hosted Redis that costs a round trip on each connection.

@@ -18,6 +18,7 @@ func TestParseRedis(t *testing.T) {
 		"rediss://n1:6379?addr=n1:6379":                                      "cluster",
 		"":                                                                   "not a Redis URL",
 		"http://:hunter2@redis":                                              "not a Redis URL",
+		"redis:ann:hunter2@redis":                                            "not a Redis URL",
 		"redis://:hunter2@redis:port":                                        "not a Redis URL",
 		"redis://:hunter2@redis?adr=x:1":                                     "not a Redis URL",
 		"redis://:hunter2@s1?master_name=":                                   "not a Redis URL",

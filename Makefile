@@ -7,7 +7,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GOTOOL := go tool -modfile=$(CURDIR)/tools/go.mod
 VENV := .venv
 
-.PHONY: help setup redis prometheus build release run demo test load fuzz lint generate clean ci
+.PHONY: help setup redis prometheus build release run demo test load chaos soak fuzz lint generate clean ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,11 +39,17 @@ demo: build $(VENV)/installed redis ## Play the whole story (200, 429, 503, reco
 test: setup ## Run all tests: unit, bucket stores on a real Redis, end to end on real Envoy, Redis, SAQ, FastAPI, Prometheus
 	go vet ./...
 	go test -race -shuffle=on ./...
-	cd test && go vet -tags load ./... && go test -race -shuffle=on ./...
+	cd test && go vet -tags load,chaos ./... && go test -race -shuffle=on ./...
 	cd test/kubernetes && go vet ./... && go test -shuffle=on ./...
 
 load: setup ## Play 12 minutes of load on everything, and report (LOAD_REPORT_DIR, test/load/report); exit 1 where it is not as it must be
 	cd test && go test -tags load -run '^TestLoad$$' -count=1 -timeout 30m -v ./load
+
+chaos: setup ## Break what the gate depends on, under traffic, and report; exit 1 where it is not as it must be (FAULT=name,… for some only)
+	cd test && FAULT='$(FAULT)' CHAOS_REPORT='$(CHAOS_REPORT)' go test -tags chaos -run '^TestChaos' -count=1 -timeout 30m -v ./chaos
+
+soak: setup ## Break Redis over and over for 10 minutes (SOAK=10m), and see that the gate does not grow
+	cd test && SOAK='$(SOAK)' go test -tags chaos -run '^TestSoak$$' -count=1 -timeout 60m -v ./chaos
 
 FUZZ ?= 300000x
 fuzz: ## Run each fuzz target for so many executions (FUZZ=300000x) or so long (FUZZ=1m)
@@ -56,7 +62,7 @@ fuzz: ## Run each fuzz target for so many executions (FUZZ=300000x) or so long (
 
 lint: ## Run golangci-lint and buf
 	$(GOTOOL) golangci-lint run ./...
-	cd test && $(GOTOOL) golangci-lint run --build-tags load ./...
+	cd test && $(GOTOOL) golangci-lint run --build-tags load,chaos ./...
 	cd test/kubernetes && $(GOTOOL) golangci-lint run ./...
 	cd proto && $(GOTOOL) buf lint
 

@@ -3,7 +3,9 @@ package redistest
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -127,13 +129,27 @@ func wait(ctx context.Context, tb testing.TB, what string, check func() error) {
 	}
 }
 
-// freePort is one that the kernel has just had free; Redis can't be told to take any.
+// freePort is one that nobody listens on. Redis can't have the kernel choose, and
+// one that the kernel had free a moment ago may be a connection's by now: it is
+// taken from below those that the kernel gives away (ip(7), ip_local_port_range).
 func freePort(tb testing.TB) int {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	const lowest = 10000
+	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
 	must(tb, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	var end int
+	_, err = fmt.Sscan(string(text), &end)
+	must(tb, err)
+	for range 100 {
+		port := lowest + rand.IntN(end-lowest)
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			l.Close()
+			return port
+		}
+	}
+	tb.Fatalf("no free port of 100 from %d to %d", lowest, end)
+	return 0
 }
 
 func must(tb testing.TB, err error) {

@@ -1,13 +1,24 @@
 package chaos
 
 import (
+	"context"
 	"os"
 	"testing"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
 
-func TestMain(m *testing.M) { os.Exit(e2e.Main(m)) }
+func TestMain(m *testing.M) {
+	redis.SetLogger(quiet{})
+	os.Exit(e2e.Main(m))
+}
+
+// quiet keeps the test's own clients from telling that Redis is away: it is meant to be.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
 
 // TestFaults plays every fault briefly. What depends on the machine's speed is for `make chaos`.
 func TestFaults(t *testing.T) {

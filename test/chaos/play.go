@@ -87,6 +87,8 @@ type Figures struct {
 	// callers with tokens enough.
 	Deepest       int64
 	Over, Stopped int
+	// Stalled says that Redis took too long for some request though it was not hurt: the machine's fault.
+	Stalled bool
 }
 
 // Play has the fault happen under traffic.
@@ -97,6 +99,7 @@ func (w *World) Play(tb testing.TB, f Fault, pace Pace) Figures {
 	if f.Prepare != nil {
 		f.Prepare(tb, w)
 	}
+	missed := w.missed(tb)
 	tr := w.start(tb)
 	deepest := w.watchDepth(tb)
 
@@ -133,7 +136,16 @@ func (w *World) Play(tb testing.TB, f Fault, pace Pace) Figures {
 	ended := time.Now()
 
 	out.Deepest = deepest()
-	out.Unanswered, out.Stopped, out.Over = tr.unanswered(), tr.wronglyStopped(), tr.over(max(1, f.Buckets))
+	if !f.Away {
+		for g, n := range w.missed(tb) {
+			out.Stalled = out.Stalled || n > missed[g]
+		}
+	}
+	buckets := max(1, f.Buckets)
+	if out.Stalled {
+		buckets += len(w.Gates)
+	}
+	out.Unanswered, out.Stopped, out.Over = tr.unanswered(), tr.wronglyStopped(), tr.over(buckets)
 	w.settleLog(tb)
 	out.Answers = make(map[string]int)
 	for _, a := range w.logged(hurt, healed) {
@@ -174,7 +186,7 @@ func (f Figures) wrong() (wrong []string) {
 		add("%d requests of callers with tokens enough were denied", f.Stopped)
 	}
 	most := int64(maxPending)
-	if f.Fault.Away { // those under way at its end were let through unseen
+	if f.Fault.Away || f.Stalled { // those under way at its end were let through unseen
 		most += runners
 	}
 	if f.Deepest > most && !f.Fault.Beyond {
@@ -197,6 +209,17 @@ func (f Fault) expects(kind string) bool {
 	default:
 		return false
 	}
+}
+
+// missed is how often each gate did not have an answer of Redis.
+func (w *World) missed(tb testing.TB) map[*e2e.Gate]float64 {
+	tb.Helper()
+	missed := make(map[*e2e.Gate]float64)
+	for _, g := range w.Gates {
+		m := g.Metrics(tb)
+		missed[g] = m["refrakt_gate_fallback_total"] + m[`refrakt_gate_queue_errors_total{op="admit"}`]
+	}
+	return missed
 }
 
 // checkCounts are how many Checks gates have answered, and how many of them within 5 ms.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strconv"
 	"testing"
 	"time"
@@ -198,6 +199,54 @@ func TestRedisScriptCacheFlushed(t *testing.T) {
 	if r, err := s.Take(t.Context(), limit, "a"); err != nil || r.Taken {
 		t.Errorf("third take of two: %+v, %v", r, err)
 	}
+}
+
+// TestMemoryOfAMillionCallers: a flood of callers, each seen once, takes a bounded
+// amount of memory, and frees nobody who was limited before.
+func TestMemoryOfAMillionCallers(t *testing.T) {
+	heap := func() uint64 {
+		runtime.GC()
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		return stats.HeapAlloc
+	}
+	before := heap()
+	m := NewMemory()
+	limit := Limit{Capacity: 2, Interval: time.Hour}
+	victims := make([]string, 1000)
+	for i := range victims {
+		victims[i] = Key("run", fmt.Sprint("ip:victim", i))
+		for range limit.Capacity {
+			if r, err := m.Take(t.Context(), limit, victims[i]); err != nil || !r.Taken {
+				t.Fatalf("a fresh caller: %+v, %v", r, err)
+			}
+		}
+	}
+	admitted := 0
+	for i := range 1_000_000 {
+		r, err := m.Take(t.Context(), limit, Key("run", fmt.Sprint("ip:", i)), Key("run", fmt.Sprint("user:", i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Taken {
+			admitted++
+		}
+	}
+	for _, v := range victims {
+		if r, err := m.Take(t.Context(), limit, v); err != nil || r.Taken {
+			t.Fatalf("the flood refilled a bucket: %+v, %v", r, err)
+		}
+	}
+	if len(m.fullAt) > maxBuckets+1 || admitted > maxBuckets/2+int(limit.Capacity)+1 {
+		t.Errorf("%d buckets, %d strangers admitted; there is room for %d", len(m.fullAt), admitted, maxBuckets)
+	}
+	const most = 64 << 20
+	used := heap() - before
+	t.Logf("%d buckets in %.1f MB", len(m.fullAt), float64(used)/1e6)
+	if used > most {
+		t.Errorf("%d bytes used, want at most %d", used, most)
+	}
+	runtime.KeepAlive(m)
 }
 
 // TestMemoryIsBounded fills a store with callers that must not be forgotten.

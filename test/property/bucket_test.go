@@ -1,0 +1,135 @@
+// Package property_test holds the gate's code to what must be true of all inputs, with inputs made by rapid.
+package property_test
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
+	"github.com/refrakt-hub/refrakt-gate/quota"
+)
+
+// step is one request of a caller, after a pause.
+type step struct {
+	pause time.Duration
+	keys  []string
+	tier  quota.Limit
+}
+
+// TestNeverAboveCapacityPlusRate: however requests come, no bucket gives more than capacity + rate·t in any time t, and
+// a request is denied only where a bucket is empty.
+func TestNeverAboveCapacityPlusRate(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		capacity := rapid.Int64Range(1, 20).Draw(rt, "capacity")
+		perMinute := rapid.Int64Range(1, 30_000).Draw(rt, "per minute")
+		limit := quota.NewTiers(capacity, perMinute, 1).Plain
+		steps := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) step {
+			s := step{pause: time.Duration(rapid.Int64Range(0, int64(2*limit.Interval)).Draw(rt, "pause")), keys: []string{"ip"}}
+			if rapid.Bool().Draw(rt, "with a user") {
+				s.keys = append(s.keys, fmt.Sprint("user", rapid.IntRange(0, 2).Draw(rt, "user")))
+			}
+			return s
+		}), 1, 100).Draw(rt, "steps")
+		// Failures leave the bubble as text: rapid unwinds the stack, which a bubble is not made for.
+		var wrong string
+		synctest.Test(t, func(t *testing.T) { wrong = play(t, limit, steps) })
+		if wrong != "" {
+			rt.Fatal(wrong)
+		}
+	})
+}
+
+// play returns what was wrong.
+func play(t *testing.T, limit quota.Limit, steps []step) string {
+	memory := quota.NewMemory()
+	taken := map[string][]time.Time{}
+	for i, s := range steps {
+		time.Sleep(s.pause)
+		r, err := memory.Take(t.Context(), limit, s.keys...)
+		if err != nil {
+			return fmt.Sprintf("step %d: %v", i, err)
+		}
+		now, full := time.Now(), false
+		for _, key := range s.keys {
+			// A bucket that has given as much as it may in some time up to now is empty.
+			for j, since := range taken[key] {
+				given := int64(len(taken[key]) - j)
+				allowed := limit.Capacity + int64(now.Sub(since)/limit.Interval)
+				if r.Taken && given+1 > allowed {
+					return fmt.Sprintf("step %d: %s gave %d in %v, %d allowed", i, key, given+1, now.Sub(since), allowed)
+				}
+				// In whole microseconds, so one may seem to be there a moment before it is.
+				full = full || given+1 > limit.Capacity+int64((now.Sub(since)-time.Microsecond)/limit.Interval)
+			}
+		}
+		if !r.Taken && !full {
+			return fmt.Sprintf("step %d: denied, though none of %v is empty", i, s.keys)
+		}
+		if r.Taken {
+			for _, key := range s.keys {
+				taken[key] = append(taken[key], now)
+			}
+		}
+	}
+	return ""
+}
+
+// TestStoresAgree: Lua and Go do the same, whatever is taken and given back, by whichever tier. No token is refilled in
+// the time that a case takes.
+func TestStoresAgree(t *testing.T) {
+	rdb := redistest.Start(t).Client(t)
+	rapid.Check(t, func(rt *rapid.T) {
+		if err := rdb.FlushAll(t.Context()).Err(); err != nil {
+			rt.Fatal(err)
+		}
+		tiers := quota.NewTiers(rapid.Int64Range(1, 8).Draw(rt, "capacity"), 1, rapid.Float64Range(1, 5).Draw(rt, "multiplier"))
+		tiers.Plain.Interval *= 60
+		tiers.Premium.Interval *= 60
+		shared, memory := quota.NewRedis(rdb), quota.NewMemory()
+		type paid struct {
+			result quota.Result
+			keys   []string
+		}
+		var taken []paid
+		keys := func(rt *rapid.T) []string {
+			keys := []string{fmt.Sprint("ip", rapid.IntRange(0, 2).Draw(rt, "ip"))}
+			if rapid.Bool().Draw(rt, "with a user") {
+				keys = append(keys, fmt.Sprint("user", rapid.IntRange(0, 2).Draw(rt, "user")))
+			}
+			return keys
+		}
+		rt.Repeat(map[string]func(*rapid.T){
+			"take": func(rt *rapid.T) {
+				limit := rapid.SampledFrom([]quota.Limit{tiers.Plain, tiers.Premium, tiers.Plain.Scaled(0.5)}).Draw(rt, "limit")
+				k := keys(rt)
+				a, err1 := shared.Take(t.Context(), limit, k...)
+				b, err2 := memory.Take(t.Context(), limit, k...)
+				if err1 != nil || err2 != nil {
+					rt.Fatal(err1, err2)
+				}
+				if a.Taken != b.Taken || a.Remaining() != b.Remaining() || (a.Debt-b.Debt).Abs() > time.Minute {
+					rt.Fatalf("Redis says %+v, memory %+v", a, b)
+				}
+				if a.Taken {
+					taken = append(taken, paid{a, k})
+				}
+			},
+			"give": func(rt *rapid.T) {
+				if len(taken) == 0 {
+					rt.Skip()
+				}
+				p := rapid.SampledFrom(taken).Draw(rt, "what")
+				if err := shared.Give(t.Context(), p.result, p.keys...); err != nil {
+					rt.Fatal(err)
+				}
+				if err := memory.Give(t.Context(), p.result, p.keys...); err != nil {
+					rt.Fatal(err)
+				}
+			},
+		})
+	})
+}

@@ -74,6 +74,57 @@ func TestRedisAgreesWithMemory(t *testing.T) {
 	}
 }
 
+// FuzzStores: the script and the store in memory agree, whatever is done to them.
+// Each byte is one thing done: time that passes, a token given back, or a take.
+func FuzzStores(f *testing.F) {
+	f.Add(uint8(3), uint8(0), []byte{2, 2, 2, 18, 1, 2, 0, 16, 2, 34})
+	f.Add(uint8(1), uint8(40), []byte("take, give, and pass"))
+	rdb := redistest.Start(f).Client(f)
+	f.Fuzz(func(t *testing.T, capacity, multiplier uint8, ops []byte) {
+		if err := rdb.FlushAll(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		tiers := NewTiers(1+int64(capacity%8), 1, 1+float64(multiplier)/16)
+		tiers.Plain.Interval *= 60 // in hours: what a call takes does not count
+		tiers.Premium.Interval *= 60
+		shared, memory := NewRedis(rdb), NewMemory()
+		var last Result
+		var lastKeys []string
+		for i, op := range ops[:min(len(ops), 100)] {
+			switch what, which := op%4, op/4; {
+			case what == 0:
+				d := time.Duration(which) * 2 * time.Minute
+				passRedis(t, rdb, d)
+				memory.start = memory.start.Add(-d)
+			case what == 1 && lastKeys != nil:
+				if err := errors.Join(shared.Give(t.Context(), last, lastKeys...), memory.Give(t.Context(), last, lastKeys...)); err != nil {
+					t.Fatalf("step %d: give: %v", i, err)
+				}
+			default:
+				limit := tiers.Plain
+				if which&1 != 0 {
+					limit = tiers.Premium
+				}
+				keys := []string{fmt.Sprint("ip", which>>1&3)}
+				if which&8 != 0 {
+					keys = append(keys, fmt.Sprint("user", which>>4))
+				}
+				r1, err1 := shared.Take(t.Context(), limit, keys...)
+				r2, err2 := memory.Take(t.Context(), limit, keys...)
+				if err := errors.Join(err1, err2); err != nil {
+					t.Fatalf("step %d: take: %v", i, err)
+				}
+				if r1.Taken != r2.Taken || r1.Remaining() != r2.Remaining() || (r1.Debt-r2.Debt).Abs() > 30*time.Second {
+					t.Fatalf("step %d: take %v of %+v: redis %+v, memory %+v", i, keys, limit, r1, r2)
+				}
+				if r1.Taken {
+					last, lastKeys = r1, keys
+				}
+			}
+		}
+	})
+}
+
 // passRedis makes d pass for every bucket.
 func passRedis(t *testing.T, rdb *redis.Client, d time.Duration) {
 	t.Helper()

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,6 +54,35 @@ func FuzzSettings(f *testing.F) {
 			if s.name == name && s.value == value && strings.Contains(value, "@") {
 				t.Errorf("%s is printed as it is: %q", name, value)
 			}
+		}
+	})
+}
+
+// FuzzSwitches: whatever stands in SWITCHES_FILE is taken or refused whole, and only the two settings can come from it.
+func FuzzSwitches(f *testing.F) {
+	for _, content := range []string{
+		"RATE_LIMIT_SHADOW=true\nQUEUE_SHADOW=run\n", "# off\n\n", "QUEUE_URL=redis://evil", "QUEUE_SHADOW", "=", "QUEUE_SHADOW = assistant , run\r\n", "\x00",
+	} {
+		f.Add([]byte(content))
+	}
+	file := filepath.Join(f.TempDir(), "switches")
+	f.Fuzz(func(t *testing.T, content []byte) {
+		if err := os.WriteFile(file, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		environ := map[string]string{"SWITCHES_FILE": file, "QUEUE_URL": "redis://queue"}
+		read, errs := readSwitches(environ)
+		for name := range read {
+			if environ[name] != read[name] && !slices.Contains(switchable, name) {
+				t.Errorf("%q sets %s", content, name)
+			}
+		}
+		_, err := loadSwitches(environ)
+		if err == nil && len(errs) > 0 {
+			t.Errorf("%q counts although it has mistakes: %v", content, errs)
+		}
+		if err != nil && !strings.Contains(err.Error(), "SWITCHES_FILE") && !strings.Contains(err.Error(), "Shadow") {
+			t.Errorf("%q: error %q does not say what it is about", content, err)
 		}
 	})
 }

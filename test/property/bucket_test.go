@@ -17,7 +17,6 @@ import (
 type step struct {
 	pause time.Duration
 	keys  []string
-	tier  quota.Limit
 }
 
 // TestNeverAboveCapacityPlusRate: however requests come, no bucket gives more than capacity + rate·t in any time t, and

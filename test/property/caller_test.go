@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -50,9 +51,7 @@ func charged(t *rapid.T, sources authz.UserSources, peer string, headers map[str
 	}
 	s := authz.New(cfg, limits, r, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	all := map[string]string{":path": "/run", ":method": "POST"}
-	for name, value := range headers {
-		all[name] = value
-	}
+	maps.Copy(all, headers)
 	req := &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
 		Source: &authv3.AttributeContext_Peer{Address: &corev3.Address{Address: &corev3.Address_SocketAddress{
 			SocketAddress: &corev3.SocketAddress{Address: peer},

@@ -18,7 +18,7 @@ func TestSwitches(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "switches")
 	s := e2e.Start(t, e2e.Options{Settings: map[string]string{
-		"SWITCHES_FILE": file, "RATE_LIMIT_RUN_BURST": "1", "RATE_LIMIT_RUN_PER_MINUTE": "1",
+		"SWITCHES_FILE": file, "QUEUE_MAX_PENDING": "1000000", "RATE_LIMIT_RUN_BURST": "1", "RATE_LIMIT_RUN_PER_MINUTE": "1",
 		"RATE_LIMIT_ASSISTANT_BURST": "1", "RATE_LIMIT_ASSISTANT_PER_MINUTE": "1",
 		"RATE_LIMIT_FAILURE_MODE": "deny", "QUEUE_FAILURE_MODE": "deny", "QUEUE_STALE_AFTER": "1500ms",
 	}})

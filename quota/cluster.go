@@ -141,7 +141,9 @@ func (c *Cluster) probe(ctx context.Context) {
 			client, err := c.topology.MasterForKey(ctx, s.key)
 			if err == nil && client.Options().Addr != addr { // its keys are another's now
 				c.mu.Lock()
-				delete(c.servers, addr)
+				if c.servers[addr] == s {
+					delete(c.servers, addr)
+				}
 				c.mu.Unlock()
 				return
 			}

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -123,6 +125,76 @@ func TestRun(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Fatal("Run does not end with its context")
+	}
+}
+
+// pipes is a listener whose clients are in this process, so that a bubble's clock
+// is theirs too.
+type pipes struct {
+	conns chan net.Conn
+	ended chan struct{}
+}
+
+func (p pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.ended:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p pipes) Close() error   { close(p.ended); return nil }
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// TestSlowClients: nobody holds a connection for long without using it.
+func TestSlowClients(t *testing.T) {
+	const request = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+	for name, tt := range map[string]struct {
+		send string
+		read bool // the answer
+		most time.Duration
+	}{
+		"says nothing":             {"", false, 5 * time.Second},
+		"half a header":            {"GET /metrics HTTP/1.1\r\nX: ", false, 5 * time.Second},
+		"half a body":              {"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab", true, 10 * time.Second},
+		"never reads":              {request, false, 30 * time.Second},
+		"asks once, and no more":   {request, true, 2 * time.Minute},
+		"a header without an end":  {"GET / HTTP/1.1\r\nX: " + strings.Repeat("x", 32<<10), true, 5 * time.Second},
+		"more headers than it may": {"GET / HTTP/1.1\r\n" + strings.Repeat("X: y\r\n", 8<<10), true, 5 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				l := pipes{make(chan net.Conn), make(chan struct{})}
+				done := make(chan error, 1)
+				go func() {
+					done <- newTestServer(Config{MetricsEnabled: true, MetricsRoute: "/metrics"}, new(Readiness)).Run(ctx, l)
+				}()
+				client, server := net.Pipe()
+				l.conns <- server
+				begin := time.Now()
+				go func() { _, _ = io.WriteString(client, tt.send) }()
+				if tt.read {
+					_, _ = io.Copy(io.Discard, client)
+				} else {
+					// A pipe's reader would take what the server writes: wait for the close alone.
+					time.Sleep(tt.most + time.Second)
+					_ = client.SetWriteDeadline(time.Now().Add(time.Second))
+					if _, err := client.Write([]byte("x")); !errors.Is(err, io.ErrClosedPipe) {
+						t.Errorf("still open after %v: %v", time.Since(begin), err)
+					}
+				}
+				if held := time.Since(begin); held > tt.most+3*time.Second {
+					t.Errorf("held for %v, want %v at most", held, tt.most)
+				}
+				client.Close()
+				cancel()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			})
+		})
 	}
 }
 

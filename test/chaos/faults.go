@@ -98,6 +98,9 @@ func Scenes() []Scene {
 	}
 }
 
+// loadingTime is how long Redis is made to load its data.
+const loadingTime = 4 * time.Second
+
 // redisFaults are those of a single Redis.
 func redisFaults() []Fault {
 	mend := func(tb testing.TB, w *World) { w.Mend(tb) }
@@ -146,16 +149,12 @@ func redisFaults() []Fault {
 		{
 			Name: "redis-loading", What: "Redis is started anew and loads its data, which takes a while", Away: true, Buckets: 2, Itself: true,
 			Hurt: func(tb testing.TB, w *World) {
-				for i := range 4 {
-					var keys []any
-					for n := range 500 {
-						keys = append(keys, fmt.Sprint("chaos:", i, ":", n), "x")
-					}
-					must(tb, w.Direct.MSet(tb.Context(), keys...).Err())
-				}
 				w.set(tb, "appendonly", "no")
 				must(tb, w.Direct.Save(tb.Context()).Err())
-				w.Redis.Launch("--appendonly", "no", "--key-load-delay", "1500", "--loading-process-events-interval-bytes", "1024")
+				keys, err := w.Direct.DBSize(tb.Context()).Result()
+				must(tb, err)
+				delay := loadingTime.Microseconds() / max(1, keys)
+				w.Redis.Launch("--appendonly", "no", "--key-load-delay", fmt.Sprint(delay), "--loading-process-events-interval-bytes", "1024")
 			},
 			Heal: func(tb testing.TB, w *World) {
 				ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)

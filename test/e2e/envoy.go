@@ -53,13 +53,21 @@ func PatientConfig(tb testing.TB) string {
 type Envoy struct {
 	*Process
 
-	Addr  string // of the listener
-	Admin string
+	Addr      string   // of the listener
+	MoreAddrs []string // its additional_addresses, if the configuration has any
+	Admin     string
+	Version   string // as it says itself
 }
 
 // StartEnvoy starts an Envoy with the configuration, its addresses replaced, in front of api and gates ("host:port"
 // each, or a single "unix:///path"), and waits until it serves.
 func StartEnvoy(tb testing.TB, config, api string, gates ...string) *Envoy {
+	tb.Helper()
+	return StartOtherEnvoy(tb, "", config, api, gates...)
+}
+
+// StartOtherEnvoy does the same with another version of Envoy, one of OtherEnvoys.
+func StartOtherEnvoy(tb testing.TB, version, config, api string, gates ...string) *Envoy {
 	tb.Helper()
 	dir := tb.TempDir()
 	if !filepath.IsAbs(config) {
@@ -79,7 +87,7 @@ func StartEnvoy(tb testing.TB, config, api string, gates ...string) *Envoy {
 	}
 	e := &Envoy{}
 	e.Process = StartProcess(tb, Command{
-		Name: "envoy", Path: Tool(tb, "envoy"), Env: []string{"PATH=" + os.Getenv("PATH")},
+		Name: "envoy", Path: envoyBinary(tb, version), Env: []string{"PATH=" + os.Getenv("PATH")},
 		Args: []string{
 			"-c", file, "--admin-address-path", adminFile, "--disable-hot-restart", "--concurrency", "2",
 			"--log-level", "warn", "--file-flush-interval-msec", "50", "--drain-time-s", "1",
@@ -96,7 +104,11 @@ func StartEnvoy(tb testing.TB, config, api string, gates ...string) *Envoy {
 		e.Admin = string(admin)
 		return e.ready()
 	})
-	e.Addr = e.listener(tb)
+	addrs := e.listener(tb)
+	e.Addr, e.MoreAddrs = addrs[0], addrs[1:]
+	if e.Version = e.version(tb); version != "" && e.Version != version {
+		tb.Fatalf("Envoy %s says that it is %s", version, e.Version)
+	}
 	return e
 }
 
@@ -150,24 +162,44 @@ func (e *Envoy) ready() error {
 	return nil
 }
 
-func (e *Envoy) listener(tb testing.TB) string {
+// listener finds the addresses of the one listener.
+func (e *Envoy) listener(tb testing.TB) (addrs []string) {
 	tb.Helper()
+	type address struct {
+		Socket struct {
+			Address string `json:"address"`
+			Port    int    `json:"port_value"`
+		} `json:"socket_address"`
+	}
 	r := do(tb, http.MethodGet, "http://"+e.Admin+"/listeners?format=json", nil, nil)
 	var found struct {
 		Statuses []struct {
-			Local struct {
-				Socket struct {
-					Address string `json:"address"`
-					Port    int    `json:"port_value"`
-				} `json:"socket_address"`
-			} `json:"local_address"`
+			Local address   `json:"local_address"`
+			More  []address `json:"additional_local_addresses"`
 		} `json:"listener_statuses"`
 	}
 	if err := json.Unmarshal([]byte(r.Body), &found); err != nil || len(found.Statuses) != 1 {
 		tb.Fatalf("find the listener: %v in %s", err, r.Body)
 	}
-	socket := found.Statuses[0].Local.Socket
-	return net.JoinHostPort(socket.Address, strconv.Itoa(socket.Port))
+	for _, a := range append([]address{found.Statuses[0].Local}, found.Statuses[0].More...) {
+		addrs = append(addrs, net.JoinHostPort(a.Socket.Address, strconv.Itoa(a.Socket.Port)))
+	}
+	return addrs
+}
+
+// version is the version alone of "<commit>/1.40.0/Clean/RELEASE/BoringSSL".
+func (e *Envoy) version(tb testing.TB) string {
+	tb.Helper()
+	r := do(tb, http.MethodGet, "http://"+e.Admin+"/server_info", nil, nil)
+	var info struct {
+		Version string `json:"version"`
+	}
+	err := json.Unmarshal([]byte(r.Body), &info)
+	parts := strings.Split(info.Version, "/")
+	if err != nil || len(parts) < 2 {
+		tb.Fatalf("find the version: %v in %s", err, r.Body)
+	}
+	return parts[1]
 }
 
 // Stat is one of Envoy's own figures, "" if there is none of this name.

@@ -130,7 +130,11 @@ func parseHop(s string) (netip.Addr, bool) {
 	if len(s) > maxAddr {
 		return netip.Addr{}, false
 	}
-	ip, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]"))
+	bare := s
+	if inside, ok := strings.CutPrefix(s, "["); ok && strings.HasSuffix(inside, "]") {
+		bare = strings.TrimSuffix(inside, "]")
+	}
+	ip, err := netip.ParseAddr(bare)
 	if err != nil {
 		ap, err := netip.ParseAddrPort(s)
 		if err != nil {

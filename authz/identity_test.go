@@ -88,6 +88,7 @@ func TestIdentifyIP(t *testing.T) {
 		"header twice is not believed":           {peer: "10.0.0.1", lines: []line{{cf, "1.1.1.1"}, {cf, "1.1.1.1"}, {xff, "2.2.2.2"}}, want: "ip:2.2.2.2"},
 		"header with two addresses":              {peer: "10.0.0.1", lines: []line{{cf, "1.1.1.1, 3.3.3.3"}, {xff, "2.2.2.2"}}, want: "ip:2.2.2.2"},
 		"header with garbage":                    {peer: "10.0.0.1", lines: []line{{cf, "x"}, {xff, "2.2.2.2"}}, want: "ip:2.2.2.2"},
+		"header with half a bracket":             {peer: "10.0.0.1", lines: []line{{cf, "[1.1.1.1"}, {xff, "2.2.2.2]"}}, want: "ip:10.0.0.1"},
 		"header empty":                           {peer: "10.0.0.1", lines: []line{{cf, ""}, {xff, "2.2.2.2"}}, want: "ip:2.2.2.2"},
 		"header with invalid UTF-8":              {peer: "10.0.0.1", lines: []line{{cf, "1.1.1.1\xff"}}, want: "ip:10.0.0.1"},
 		"no header is to be believed":            {peer: "10.0.0.1", header: "-", lines: []line{{cf, "1.1.1.1"}, {xff, "2.2.2.2"}}, want: "ip:2.2.2.2"},

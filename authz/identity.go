@@ -17,8 +17,9 @@ const (
 )
 
 const (
-	// maxHops bounds how much of X-Forwarded-For is read, from the right.
-	maxHops = 32
+	// maxHops and maxForwarded bound how much of X-Forwarded-For is read, from the right.
+	maxHops      = 32
+	maxForwarded = 4 << 10
 	// maxAddr is longer than any address with port, brackets and zone.
 	maxAddr   = 80
 	maxUserID = 256
@@ -108,6 +109,10 @@ func clientIP(r envoy.Request, fromProxy bool, trusted Proxies, header string) n
 // wrote, over the hops of trusted proxies to the first that is not one. It stops
 // at what is no address and returns the last good hop, or the zero Addr.
 func lastUntrusted(forwarded string, trusted Proxies) netip.Addr {
+	if cut := len(forwarded) - maxForwarded; cut > 0 {
+		// What is left of the hop that was cut through is not looked at.
+		_, forwarded, _ = strings.Cut(forwarded[cut:], ",")
+	}
 	var last netip.Addr
 	for range maxHops {
 		comma := strings.LastIndexByte(forwarded, ',')

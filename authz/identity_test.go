@@ -2,6 +2,7 @@ package authz
 
 import (
 	"cmp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -73,6 +74,10 @@ func checkRequest(peer, path string, raw bool, lines ...line) *authv3.CheckReque
 
 func TestIdentifyIP(t *testing.T) {
 	const cf, xff = "cf-connecting-ip", "x-forwarded-for"
+	many := make([]line, 256)
+	for i := range many {
+		many[i] = line{name: "x-" + strconv.Itoa(i)}
+	}
 	tests := map[string]struct {
 		peer    string
 		trusted string // default: defaultProxies
@@ -104,6 +109,10 @@ func TestIdentifyIP(t *testing.T) {
 		"forwarded: brackets":                    {peer: "10.0.0.1", lines: []line{{xff, "[2001:db8::1]"}}, want: "ip:2001:db8::/64"},
 		"forwarded: 10,000 trusted hops":         {peer: "10.0.0.1", lines: []line{{xff, "2.2.2.2" + strings.Repeat(",10.9.9.9", 10_000)}}, want: "ip:10.9.9.9"},
 		"forwarded: 10,000 untrusted hops":       {peer: "10.0.0.1", lines: []line{{xff, strings.Repeat("6.6.6.6,", 10_000) + "2.2.2.2"}}, want: "ip:2.2.2.2"},
+		"forwarded: cut through a hop":           {peer: "10.0.0.1", lines: []line{{xff, "203.0.113.9" + strings.Repeat(" ", maxForwarded-12) + ",10.9.9.9"}}, want: "ip:10.9.9.9"},
+		"forwarded: cut through an address":      {peer: "10.0.0.1", lines: []line{{xff, "203.0.113.9," + strings.Repeat(" ", maxForwarded-18) + "10.9.9.9"}}, want: "ip:10.9.9.9"},
+		"more headers than are read":             {peer: "10.0.0.1", lines: append([]line{{cf, "1.1.1.1"}, {xff, "2.2.2.2"}}, many...), want: "ip:10.0.0.1"},
+		"more headers, no peer":                  {lines: append([]line{{cf, "1.1.1.1"}, {xff, "2.2.2.2"}}, many...), want: "ip:unknown"},
 		"forwarded: a token of 1 MB":             {peer: "10.0.0.1", lines: []line{{xff, strings.Repeat("1", 1<<20)}}, want: "ip:10.0.0.1"},
 		"IPv6 is limited by /64":                 {peer: "2001:db8:1:2:3:4:5:6", want: "ip:2001:db8:1:2::/64"},
 		"IPv6 with a zone":                       {peer: "fe80::1%eth0", want: "ip:fe80::/64"},
@@ -167,6 +176,9 @@ func TestIdentifyUser(t *testing.T) {
 		"query twice the same":        {path: "/run?user_id=a&user%5fid=a", ambiguous: true},
 		"query, invalid UTF-8":        {path: "/run?user_id=%FF", ambiguous: true},
 		"query, control character":    {path: "/run?user_id=a%0Ab", ambiguous: true},
+		"query, the longest":          {path: "/run?user_id=ann&" + strings.Repeat("x", maxPath-12), want: "ann"},
+		"query, too long to be read":  {path: "/run?user_id=ann&" + strings.Repeat("x", maxPath-11), ambiguous: true},
+		"query, a million parameters": {path: "/run?" + strings.Repeat("&", 1_000_000) + "user_id=ann", ambiguous: true},
 		"header twice":                {lines: []line{{id, "a"}, {id, "b"}}, ambiguous: true},
 		"header twice the same":       {lines: []line{{id, "a"}, {id, "a"}}, ambiguous: true},
 		"header joined":               {lines: []line{{id, "a,b"}}, ambiguous: true},

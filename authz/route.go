@@ -16,6 +16,10 @@ const (
 	PolicyNone Policy = "none"
 )
 
+// maxPath bounds how much of a path is read, and how much of a query: more than
+// the longest that any browser or server takes.
+const maxPath = 8 << 10
+
 // classify says which policy a request falls under: the one that Envoy's route
 // names or, where it names none, that of the path.
 func classify(extension, path string) Policy {
@@ -31,10 +35,13 @@ func classify(extension, path string) Policy {
 
 // classifyPath reads a :path as the API behind it will: decoded once, cleaned of
 // what proxies and servers clean away. /run and everything below it is run. What
-// can't be read counts as run too, never as unguarded.
+// can't be read counts as run too, and so does what is too long to be read, never
+// as unguarded.
 func classifyPath(path string) Policy {
-	raw, _, _ := strings.Cut(path, "?")
-	raw, _, _ = strings.Cut(raw, "#")
+	raw, ok := pathOnly(path)
+	if !ok {
+		return PolicyRun
+	}
 	decoded := unescape(raw, false)
 	if raw == "" || strings.IndexByte(decoded, 0) >= 0 {
 		return PolicyRun
@@ -47,6 +54,15 @@ func classifyPath(path string) Policy {
 	default:
 		return PolicyNone
 	}
+}
+
+// pathOnly is a :path without query and fragment, unless it is too long.
+func pathOnly(path string) (raw string, ok bool) {
+	head := path[:min(len(path), maxPath+1)]
+	if i := strings.IndexAny(head, "?#"); i >= 0 {
+		head = head[:i]
+	}
+	return head, len(head) <= maxPath
 }
 
 // firstSegment returns the first segment of a decoded path once empty segments,

@@ -58,6 +58,11 @@ func TestClassify(t *testing.T) {
 		"root":                       {"", "/", PolicyNone},
 		"asterisk":                   {"", "*", PolicyNone},
 		"invalid UTF-8":              {"", "/run\xff", PolicyNone},
+		"the longest":                {"", "/" + strings.Repeat("x", maxPath-1), PolicyNone},
+		"too long to be read":        {"", "/" + strings.Repeat("x", maxPath), PolicyRun},
+		"too long, run at its end":   {"", strings.Repeat("/.", maxPath) + "/run", PolicyRun},
+		"the query does not count":   {"", "/ping?" + strings.Repeat("x", 1<<20), PolicyNone},
+		"too long, named by Envoy":   {"assistant", strings.Repeat("/.", maxPath), PolicyAssistant},
 		"policies that aren't paths": {"", "/unknown", PolicyNone},
 	}
 	for name, tt := range tests {

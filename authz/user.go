@@ -119,10 +119,14 @@ func headerUser(r envoy.Request) (id string, named, sure bool) {
 	return "", false, true
 }
 
-// queryUser reads the query parameter user_id.
+// queryUser reads the query parameter user_id. A query that is too long to be read
+// to its end may name a user, and another one further on.
 func queryUser(r envoy.Request) (id string, named, sure bool) {
 	_, query, _ := strings.Cut(r.Path, "?")
 	query, _, _ = strings.Cut(query, "#")
+	if len(query) > maxPath {
+		return "", true, false
+	}
 	times := 0
 	for pair := range strings.SplitSeq(query, "&") {
 		name, value, _ := strings.Cut(pair, "=")

@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"net/netip"
+	"strconv"
 	"testing"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -18,6 +19,9 @@ func TestHeader(t *testing.T) {
 	raw := request(&authv3.AttributeContext_HttpRequest{HeaderMap: &corev3.HeaderMap{Headers: []*corev3.HeaderValue{
 		{Key: "A", RawValue: []byte("1")}, {Key: "b", Value: "x"}, nil, {Key: "a", RawValue: []byte("\xff")}, {Key: "empty"},
 	}}})
+	three := request(&authv3.AttributeContext_HttpRequest{HeaderMap: &corev3.HeaderMap{Headers: []*corev3.HeaderValue{
+		{Key: "a", Value: "1"}, {Key: "a", Value: "2"}, {Key: "a", Value: "3"},
+	}}})
 	for name, tt := range map[string]struct {
 		r      Request
 		header string
@@ -28,6 +32,7 @@ func TestHeader(t *testing.T) {
 		"plain, empty":           {plain, "empty", "", 1},
 		"plain, absent":          {plain, "b", "", 0},
 		"raw, two lines":         {raw, "a", "1,\xff", 2},
+		"raw, three lines":       {three, "a", "1,2,3", 3},
 		"raw, in value":          {raw, "b", "x", 1},
 		"raw, empty":             {raw, "empty", "", 1},
 		"raw, absent":            {raw, "c", "", 0},
@@ -35,6 +40,29 @@ func TestHeader(t *testing.T) {
 	} {
 		if value, lines := tt.r.Header(tt.header); value != tt.value || lines != tt.lines {
 			t.Errorf("%s: got %q in %d lines, want %q in %d", name, value, lines, tt.value, tt.lines)
+		}
+	}
+}
+
+// TestCrowded: of a request with very many headers none is read, not the first ones either.
+func TestCrowded(t *testing.T) {
+	most, raw, plain := new(corev3.HeaderMap), new(corev3.HeaderMap), map[string]string{"a": "1"}
+	for i := range maxLines {
+		most.Headers = append(most.Headers, &corev3.HeaderValue{Key: "a", RawValue: []byte("1")})
+		plain[strconv.Itoa(i)] = ""
+	}
+	raw.Headers = append(most.Headers[:maxLines:maxLines], &corev3.HeaderValue{Key: "b"})
+	for name, tt := range map[string]struct {
+		http  *authv3.AttributeContext_HttpRequest
+		lines int
+	}{
+		"as many as are read": {&authv3.AttributeContext_HttpRequest{HeaderMap: most}, maxLines},
+		"one more":            {&authv3.AttributeContext_HttpRequest{HeaderMap: raw}, 0},
+		"one more, plain":     {&authv3.AttributeContext_HttpRequest{Headers: plain}, 0},
+	} {
+		r := request(tt.http)
+		if _, lines := r.Header("a"); lines != tt.lines || r.Crowded != (tt.lines == 0) {
+			t.Errorf("%s: %d lines, crowded %v, want %d", name, lines, r.Crowded, tt.lines)
 		}
 	}
 }

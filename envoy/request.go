@@ -17,6 +17,10 @@ import (
 // names the policy.
 const PolicyExtension = "policy"
 
+// maxLines bounds the headers that are looked through; Envoy lets 100 through unless told otherwise
+// (max_headers_count).
+const maxLines = 256
+
 // jwtNamespace is where Envoy's jwt_authn filter puts the payload of a token that
 // it has verified (payload_in_metadata). No client can write there.
 const jwtNamespace = "envoy.filters.http.jwt_authn"
@@ -31,6 +35,9 @@ type Request struct {
 	Policy string
 	// Peer is who is connected to Envoy.
 	Peer Peer
+	// Crowded says that there were more headers than are looked through. It has none
+	// then: with some of them, what a client wrote could hide what a proxy added.
+	Crowded bool
 
 	headers map[string]string
 	lines   []*corev3.HeaderValue
@@ -49,7 +56,7 @@ type Peer struct {
 func Parse(req *authv3.CheckRequest) Request {
 	attrs := req.GetAttributes()
 	http := attrs.GetRequest().GetHttp()
-	return Request{
+	r := Request{
 		Method:  http.GetMethod(),
 		Path:    http.GetPath(),
 		Policy:  attrs.GetContextExtensions()[PolicyExtension],
@@ -58,6 +65,10 @@ func Parse(req *authv3.CheckRequest) Request {
 		lines:   http.GetHeaderMap().GetHeaders(),
 		jwt:     attrs.GetMetadataContext().GetFilterMetadata()[jwtNamespace],
 	}
+	if len(r.headers) > maxLines || len(r.lines) > maxLines {
+		r.Crowded, r.headers, r.lines = true, nil, nil
+	}
+	return r
 }
 
 // Claim returns a claim of the verified token whose payload Envoy keeps under
@@ -91,6 +102,7 @@ func (r Request) Header(name string) (value string, lines int) {
 		}
 		return value, 1
 	}
+	var joined []byte // of the second line and those after it
 	for _, h := range r.lines {
 		if !strings.EqualFold(h.GetKey(), name) {
 			continue
@@ -102,9 +114,9 @@ func (r Request) Header(name string) (value string, lines int) {
 		if lines == 0 {
 			value = v
 		} else {
-			value += "," + v
+			joined = append(append(joined, ','), v...)
 		}
 		lines++
 	}
-	return value, lines
+	return value + string(joined), lines
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -17,6 +18,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -256,6 +258,39 @@ func TestMalformedCalls(t *testing.T) {
 	}
 	if !g.Running() || !check(t, conn, "203.0.113.77", nil) {
 		t.Error("the gate does not go on")
+	}
+}
+
+// TestServerLimits reads what the gRPC server tells its clients to keep to.
+func TestServerLimits(t *testing.T) {
+	t.Parallel()
+	g := e2e.StartGate(t, map[string]string{"MAX_CONCURRENT_CHECKS": "50"})
+	conn, err := net.Dial("tcp", g.GRPC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	framer := http2.NewFramer(conn, conn)
+	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
+		t.Fatal(err)
+	}
+	if err := framer.WriteSettings(); err != nil {
+		t.Fatal(err)
+	}
+	frame, err := framer.ReadFrame()
+	settings, ok := frame.(*http2.SettingsFrame)
+	if err != nil || !ok {
+		t.Fatalf("got %v, %v, want settings", frame, err)
+	}
+	for id, want := range map[http2.SettingID]uint32{
+		http2.SettingMaxConcurrentStreams: 100, http2.SettingMaxHeaderListSize: 16 << 10,
+	} {
+		if got, _ := settings.Value(id); got != want {
+			t.Errorf("%v: got %d, want %d", id, got, want)
+		}
 	}
 }
 

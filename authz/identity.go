@@ -29,10 +29,24 @@ const (
 type Caller struct {
 	// IP and User are bucket subjects. User is empty for an anonymous caller.
 	IP, User string
+	// IPFrom and UserFrom say what told them; they are labels of the metrics.
+	IPFrom   IPSource
+	UserFrom UserSource
 	Tier     Tier
-	// Ambiguous says that a user was named, but not for sure: it counts as none.
-	Ambiguous bool
 }
+
+// IPSource is what told the address of a caller.
+type IPSource string
+
+// The sources of an address. IPFromProxy is a trusted proxy's own: it named nobody
+// who is not a trusted proxy too, so all its clients share one bucket.
+const (
+	IPFromHeader    IPSource = "client_ip_header"
+	IPFromForwarded IPSource = "x_forwarded_for"
+	IPFromPeer      IPSource = "peer"
+	IPFromProxy     IPSource = "proxy"
+	IPFromNothing   IPSource = "unknown"
+)
 
 // unknownIP is the subject that all callers without an address share.
 const unknownIP = "ip:unknown"
@@ -59,17 +73,15 @@ func newIdentifier(cfg Config) identifier {
 }
 
 func (i identifier) identify(r envoy.Request) Caller {
-	c := Caller{IP: unknownIP, Tier: TierPlain}
+	c := Caller{IP: unknownIP, IPFrom: IPFromNothing, Tier: TierPlain}
 	fromProxy := i.trusted.Contains(r.Peer)
-	if ip := clientIP(r, fromProxy, i.trusted, i.ipHeader); ip.IsValid() {
-		c.IP = ipSubject(ip)
+	if ip, from := clientIP(r, fromProxy, i.trusted, i.ipHeader); ip.IsValid() {
+		c.IP, c.IPFrom = ipSubject(ip), from
 	}
 	if i.isPremium(r, fromProxy) {
 		c.Tier = TierPremium
 	}
-	var sure bool
-	c.User, sure = i.user(r)
-	c.Ambiguous = !sure
+	c.User, c.UserFrom = i.user(r)
 	return c
 }
 
@@ -87,22 +99,26 @@ func (i identifier) isPremium(r envoy.Request, fromProxy bool) bool {
 
 // clientIP returns the address of the client, or the zero Addr. Headers are
 // believed only from a trusted peer: anybody else could write anything into them.
-func clientIP(r envoy.Request, fromProxy bool, trusted Proxies, header string) netip.Addr {
+func clientIP(r envoy.Request, fromProxy bool, trusted Proxies, header string) (netip.Addr, IPSource) {
 	if !fromProxy {
-		return r.Peer.Addr
+		return r.Peer.Addr, IPFromPeer
 	}
 	if header != "" {
 		if value, lines := r.Header(header); lines == 1 {
 			if ip, ok := parseHop(value); ok {
-				return ip
+				return ip, IPFromHeader
 			}
 		}
 	}
 	value, _ := r.Header("x-forwarded-for")
-	if ip := lastUntrusted(value, trusted); ip.IsValid() {
-		return ip
+	ip := lastUntrusted(value, trusted)
+	if !ip.IsValid() {
+		return r.Peer.Addr, IPFromProxy
 	}
-	return r.Peer.Addr
+	if trusted.contains(ip) {
+		return ip, IPFromProxy
+	}
+	return ip, IPFromForwarded
 }
 
 // lastUntrusted walks X-Forwarded-For from the right, where the nearest proxy

@@ -199,8 +199,8 @@ func TestIdentifyUser(t *testing.T) {
 				}
 				got := identify(envoy.Parse(checkRequest("203.0.113.9", path, raw, tt.lines...)), proxies(t, "none"), "")
 				id, _, sure := unverifiedUser(envoy.Parse(checkRequest("203.0.113.9", path, raw, tt.lines...)))
-				if got.Ambiguous != tt.ambiguous || sure == tt.ambiguous {
-					t.Fatalf("raw headers %v: ambiguous %v, want %v", raw, got.Ambiguous, tt.ambiguous)
+				if (got.UserFrom == UserAmbiguous) != tt.ambiguous || sure == tt.ambiguous {
+					t.Fatalf("raw headers %v: ambiguous %v, want %v", raw, got.UserFrom == UserAmbiguous, tt.ambiguous)
 				}
 				if tt.ambiguous {
 					id = ""
@@ -216,7 +216,7 @@ func TestIdentifyUser(t *testing.T) {
 	}
 	t.Run("raw bytes that are no UTF-8", func(t *testing.T) {
 		got := identify(envoy.Parse(checkRequest("203.0.113.9", "/run", true, line{id, "a\xff"})), proxies(t, "none"), "")
-		if !got.Ambiguous || got.User != "" {
+		if got.UserFrom != UserAmbiguous || got.User != "" {
 			t.Errorf("got %+v, want no user", got)
 		}
 	})
@@ -288,7 +288,7 @@ func FuzzIdentify(f *testing.F) {
 		if got.User != "" && len(got.User) != len("user:")+22 {
 			t.Fatalf("user subject %q", got.User)
 		}
-		if got.User != "" && got.Ambiguous {
+		if got.User != "" && got.UserFrom == UserAmbiguous {
 			t.Fatal("ambiguous, and a user all the same")
 		}
 	})
@@ -352,7 +352,7 @@ func TestIdentifyByToken(t *testing.T) {
 		}
 		got := i.identify(r)
 		kind, _, _ := strings.Cut(got.User, ":")
-		if kind != tt.user || got.Ambiguous != tt.ambiguous || got.Tier != cmp.Or(tt.tier, TierPlain) {
+		if kind != tt.user || (got.UserFrom == UserAmbiguous) != tt.ambiguous || got.Tier != cmp.Or(tt.tier, TierPlain) {
 			t.Errorf("%s: %+v, want user by %q, ambiguous %v, tier %s", name, got, tt.user, tt.ambiguous, cmp.Or(tt.tier, TierPlain))
 		}
 	}

@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,6 +11,8 @@ import (
 type metrics struct {
 	decisions *prometheus.CounterVec
 	shadowed  *prometheus.CounterVec
+	callers   *prometheus.CounterVec
+	doubts    *prometheus.CounterVec
 	ambiguous prometheus.Counter
 	unknownIP prometheus.Counter
 	duration  prometheus.Histogram
@@ -17,7 +20,7 @@ type metrics struct {
 }
 
 // newMetrics registers the series; underWay is asked at each scrape.
-func newMetrics(reg prometheus.Registerer, underWay *atomic.Int64) *metrics {
+func newMetrics(reg prometheus.Registerer, underWay *atomic.Int64, users UserSources) *metrics {
 	f := promauto.With(reg)
 	m := &metrics{
 		decisions: f.NewCounterVec(prometheus.CounterOpts{
@@ -32,6 +35,14 @@ func newMetrics(reg prometheus.Registerer, underWay *atomic.Int64) *metrics {
 			Name: "refrakt_gate_shadow_active",
 			Help: "1 while a check (limit, queue) only records what it would deny, 0 while it is enforced.",
 		}, []string{"check", "policy"}),
+		callers: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "refrakt_gate_callers_total",
+			Help: "Requests whose buckets were asked, by what told the client's address and its user.",
+		}, []string{"ip_from", "user_from"}),
+		doubts: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "refrakt_gate_envoy_doubts_total",
+			Help: "Requests that show that Envoy is not set up as the gate expects, by what is about it.",
+		}, []string{"about"}),
 		ambiguous: f.NewCounter(prometheus.CounterOpts{
 			Name: "refrakt_gate_ambiguous_users_total",
 			Help: "Requests that named a user ambiguously and were counted as anonymous.",
@@ -59,6 +70,14 @@ func newMetrics(reg prometheus.Registerer, underWay *atomic.Int64) *metrics {
 		m.shadowed.WithLabelValues(string(p))
 	}
 	m.decisions.WithLabelValues(string(PolicyUnknown), "deny", string(ReasonUnknownPolicy))
+	for _, ip := range []IPSource{IPFromHeader, IPFromForwarded, IPFromPeer, IPFromProxy, IPFromNothing} {
+		for _, user := range append(slices.Clone(users), UserNone, UserAmbiguous) {
+			m.callers.WithLabelValues(string(ip), string(user))
+		}
+	}
+	for about := range doubts {
+		m.doubts.WithLabelValues(string(about))
+	}
 	return m
 }
 

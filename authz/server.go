@@ -8,6 +8,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,6 +55,7 @@ type Server struct {
 	log           *slog.Logger
 	switches      atomic.Pointer[Switches]
 	lastComplaint atomic.Int64
+	doubted       sync.Map // the kinds of doubt that were warned of
 	underWay      atomic.Int64
 }
 
@@ -69,7 +71,7 @@ func New(cfg Config, limits Limits, limiter Limiter, queue Queue, reg prometheus
 		queue:   queue,
 		log:     log,
 	}
-	s.metrics = newMetrics(reg, &s.underWay)
+	s.metrics = newMetrics(reg, &s.underWay, cfg.UserSources)
 	s.Switch(cfg.Switches)
 	return s
 }
@@ -141,6 +143,7 @@ func (s *Server) failsClosed() bool {
 // and no token is spent on a request that the queue turns away.
 func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overloaded bool) {
 	d.Policy, d.Reason = classify(r.Policy, r.Path), ReasonOK
+	s.doubtEnvoy(ctx, r, d.Policy)
 	switches := s.switches.Load()
 	queueShadow, limitShadow := switches.QueueShadow.has(d.Policy), switches.LimitShadow.has(d.Policy)
 	switch {
@@ -201,11 +204,15 @@ func (s *Server) take(ctx context.Context, r envoy.Request, d *Decision, shadow 
 		return nil, false
 	}
 	caller := s.callers.identify(r)
-	if caller.Ambiguous {
-		s.metrics.ambiguous.Inc()
-	}
-	if caller.IP == unknownIP {
+	s.metrics.callers.WithLabelValues(string(caller.IPFrom), string(caller.UserFrom)).Inc()
+	switch {
+	case caller.IP == unknownIP:
 		s.metrics.unknownIP.Inc()
+	case caller.IPFrom == IPFromProxy:
+		s.doubt(ctx, doubtClient)
+	}
+	if caller.UserFrom == UserAmbiguous {
+		s.metrics.ambiguous.Inc()
 	}
 	d.Tier = caller.Tier
 	keys = append(keys, quota.Key(string(d.Policy), caller.IP))

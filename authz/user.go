@@ -19,11 +19,14 @@ import (
 type UserSource string
 
 // The sources. A token has been verified by Envoy; header and query are the
-// client's own claim.
+// client's own claim. The last two say of a caller that no user counts, because
+// none was named, or not for sure.
 const (
-	UserJWT    UserSource = "jwt"
-	UserHeader UserSource = "header"
-	UserQuery  UserSource = "query"
+	UserJWT       UserSource = "jwt"
+	UserHeader    UserSource = "header"
+	UserQuery     UserSource = "query"
+	UserNone      UserSource = "none"
+	UserAmbiguous UserSource = "ambiguous"
 )
 
 // UserSources are asked in their order; the first that names a user decides. The
@@ -62,10 +65,10 @@ func (s UserSources) String() string {
 }
 
 // user returns the bucket subject of the request's user, empty for an anonymous
-// one. It is not sure, and then nobody's, where servers would read it
+// one. It is ambiguous, and then nobody's, where servers would read it
 // differently. Users whom Envoy has verified and those who only say who they are
 // have different buckets, so that the ones can't spend the others' tokens.
-func (i identifier) user(r envoy.Request) (subject string, sure bool) {
+func (i identifier) user(r envoy.Request) (subject string, from UserSource) {
 	for _, source := range i.users {
 		var id string
 		var named, sure bool
@@ -83,15 +86,15 @@ func (i identifier) user(r envoy.Request) (subject string, sure bool) {
 		case !named:
 			continue
 		case !sure:
-			return "", false
+			return "", UserAmbiguous
 		case id == "":
-			return "", true
+			return "", UserNone
 		}
 		// Hashed, so that what a client sends neither shapes a key nor stands in the store.
 		sum := sha256.Sum256([]byte(id))
-		return kind + base64.RawURLEncoding.EncodeToString(sum[:16]), true
+		return kind + base64.RawURLEncoding.EncodeToString(sum[:16]), source
 	}
-	return "", true
+	return "", UserNone
 }
 
 // claimedUser reads the claim of a verified token. JSON numbers are exact up to

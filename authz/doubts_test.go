@@ -1,0 +1,111 @@
+package authz
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/refrakt-hub/refrakt-gate/envoy"
+	"github.com/refrakt-hub/refrakt-gate/internal/metrictest"
+	"github.com/refrakt-hub/refrakt-gate/quota"
+)
+
+func TestIsNormal(t *testing.T) {
+	for path, want := range map[string]bool{
+		"/": true, "/run": true, "/run/": true, "/run/x.y/..z/.well-known": true, "/run%0a": true, "/a%20b%C3%BC": true, "/run;a=1": true,
+		"/run%": true, "/run%7": true, "/run%zz": true, "/%2572un": true, "": true, "*": true, "/a/..;/run": true,
+		"//run": false, "/run//": false, "/./run": false, "/run/.": false, "/x/../run": false, "/run/..": false, `/\run`: false,
+		"/r%75n": false, "/r%75": false, "/%2e/run": false, "/run%2fx": false, "/run%2Fx": false, "/run%5c": false, "/run%7e": false,
+	} {
+		if got := isNormal(path); got != want {
+			t.Errorf("%s: %v, want %v", path, got, want)
+		}
+	}
+}
+
+// TestDoubts checks what is counted, and that each kind is said once.
+func TestDoubts(t *testing.T) {
+	crowd := make([]line, 300)
+	for i := range crowd {
+		crowd[i] = line{"x", "y"}
+	}
+	for name, tt := range map[string]struct {
+		peer, path, policy string
+		lines              []line
+		want               string
+	}{
+		"as expected":                       {peer: "203.0.113.9", path: "/run", policy: "run"},
+		"no policy named":                   {peer: "203.0.113.9", path: "/run"},
+		"another path than the gate knows":  {peer: "203.0.113.9", path: "/api/v1/run", policy: "run"},
+		"a client is named":                 {peer: "10.0.0.1", path: "/run", lines: []line{{"x-forwarded-for", "203.0.113.9, 10.0.0.2"}}},
+		"a parameter, read in two ways":     {peer: "203.0.113.9", path: "/run;x/..;/assistant", policy: "run"},
+		"a query is not normalised":         {peer: "203.0.113.9", path: "/run?x=//%75", policy: "run"},
+		"not normalised":                    {peer: "203.0.113.9", path: "//run", want: "path"},
+		"not normalised, not guarded":       {peer: "203.0.113.9", path: "//ping", want: "path"},
+		"the policies differ":               {peer: "203.0.113.9", path: "/run?x", policy: "assistant", want: "policy"},
+		"more headers than are read":        {peer: "203.0.113.9", path: "/run", lines: crowd, want: "headers"},
+		"nobody is named":                   {peer: "10.0.0.1", path: "/run", want: "client"},
+		"nobody but proxies is named":       {peer: "10.0.0.1", path: "/run", lines: []line{{"x-forwarded-for", "10.0.0.7"}}, want: "client"},
+		"nobody is named, and many headers": {peer: "10.0.0.1", path: "/run", lines: crowd, want: "client headers"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			reg := prometheus.NewRegistry()
+			s := New(config(t), Limits{tiers, tiers}, quota.NewMemory(), nil, reg, slog.New(slog.NewTextHandler(&log, nil)))
+			for range 3 {
+				req := checkRequest(tt.peer, tt.path, true, tt.lines...)
+				req.Attributes.ContextExtensions = map[string]string{envoy.PolicyExtension: tt.policy}
+				if _, err := s.Check(t.Context(), req); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for about := range doubts {
+				times, lines := 0, 0
+				if strings.Contains(tt.want, string(about)) {
+					times, lines = 3, 1
+				}
+				if got := metrictest.Value(t, reg, "refrakt_gate_envoy_doubts_total", "about", string(about)); got != float64(times) {
+					t.Errorf("%s: counted %v times, want %d", about, got, times)
+				}
+				if got := strings.Count(log.String(), " about="+string(about)+"\n"); got != lines {
+					t.Errorf("%s: said %d times, want %d", about, got, lines)
+				}
+			}
+		})
+	}
+}
+
+// TestCallersAreCounted checks that each caller is counted once, by where it was found.
+func TestCallersAreCounted(t *testing.T) {
+	for name, tt := range map[string]struct {
+		peer, path string
+		lines      []line
+		ip, user   string
+	}{
+		"the peer":         {"203.0.113.9", "/run", []line{{"cf-connecting-ip", "1.1.1.1"}}, "peer", "none"},
+		"by its header":    {"10.0.0.1", "/run", []line{{"cf-connecting-ip", "1.1.1.1"}, {"x-user-id", "ann"}}, "client_ip_header", "header"},
+		"by forwarded":     {"10.0.0.1", "/run?user_id=ann", []line{{"x-forwarded-for", "1.1.1.1"}}, "x_forwarded_for", "query"},
+		"a proxy":          {"10.0.0.1", "/run", []line{{"x-user-id", "a,b"}}, "proxy", "ambiguous"},
+		"nobody":           {"", "/run?user_id=", []line{{"cf-connecting-ip", "1.1.1.1"}}, "unknown", "none"},
+		"the socket alone": {"unix", "/run", nil, "unknown", "none"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			reg := prometheus.NewRegistry()
+			s := New(config(t), Limits{tiers, tiers}, quota.NewMemory(), nil, reg, slog.New(slog.DiscardHandler))
+			count := func() float64 {
+				// A series that is not there from the beginning fails the test.
+				return metrictest.Value(t, reg, "refrakt_gate_callers_total", "ip_from", tt.ip, "user_from", tt.user)
+			}
+			before := count()
+			if _, err := s.Check(t.Context(), checkRequest(tt.peer, tt.path, true, tt.lines...)); err != nil {
+				t.Fatal(err)
+			}
+			if got := count() - before; got != 1 {
+				t.Errorf("%s, %s: %v, want 1", tt.ip, tt.user, got)
+			}
+		})
+	}
+}

@@ -40,11 +40,12 @@ func (s *Server) doubt(ctx context.Context, about doubt) {
 // doubtEnvoy looks for what Envoy would not have sent. It changes no decision.
 func (s *Server) doubtEnvoy(ctx context.Context, r envoy.Request, policy Policy) {
 	path, ok := pathOnly(r.Path)
-	if ok && !isNormal(path) {
+	switch {
+	case !ok:
+	case !isNormal(path):
 		s.doubt(ctx, doubtPath)
-	}
-	// Of other paths Envoy's releases think differently.
-	if isPlain := !strings.ContainsAny(path, "%;"); isPlain && r.Policy != "" && policy != PolicyUnknown {
+	case r.Policy != "" && policy != PolicyUnknown && !strings.ContainsAny(path, "%;"):
+		// With escapes and parameters Envoy's releases don't agree on what the route is.
 		if p := classifyPath(path); p != PolicyNone && p != policy {
 			s.doubt(ctx, doubtPolicy)
 		}

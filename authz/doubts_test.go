@@ -45,6 +45,7 @@ func TestDoubts(t *testing.T) {
 		"a query is not normalised":         {peer: "203.0.113.9", path: "/run?x=//%75", policy: "run"},
 		"not normalised":                    {peer: "203.0.113.9", path: "//run", want: "path"},
 		"not normalised, not guarded":       {peer: "203.0.113.9", path: "//ping", want: "path"},
+		"not normalised, the policy too":    {peer: "203.0.113.9", path: "/assistant/../run", policy: "assistant", want: "path"},
 		"the policies differ":               {peer: "203.0.113.9", path: "/run?x", policy: "assistant", want: "policy"},
 		"more headers than are read":        {peer: "203.0.113.9", path: "/run", lines: crowd, want: "headers"},
 		"nobody is named":                   {peer: "10.0.0.1", path: "/run", want: "client"},

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -100,17 +101,21 @@ func rsaKey(t *testing.T) *rsa.PrivateKey {
 // bearer is the header of a token that key has signed.
 func bearer(t *testing.T, key *rsa.PrivateKey, user, plan string) string {
 	t.Helper()
+	return "Authorization: Bearer " + signed(t, key, map[string]any{"sub": user, "plan": plan})
+}
+
+// signed is a token that Envoy takes, if key is the one it knows and claims say nothing else.
+func signed(t *testing.T, key *rsa.PrivateKey, claims map[string]any) string {
+	t.Helper()
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: key, KeyID: "1"}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	claims := map[string]any{
-		"iss": "https://auth.refrakt.example", "aud": "refrakt-api", "sub": user, "plan": plan,
-		"exp": time.Now().Add(time.Hour).Unix(),
-	}
-	text, err := jwt.Signed(signer).Claims(claims).Serialize()
+	all := map[string]any{"iss": "https://auth.refrakt.example", "aud": "refrakt-api", "exp": time.Now().Add(time.Hour).Unix()}
+	maps.Copy(all, claims)
+	text, err := jwt.Signed(signer).Claims(all).Serialize()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return "Authorization: Bearer " + text
+	return text
 }

@@ -37,8 +37,8 @@ func FuzzSettings(f *testing.F) {
 				t.Errorf("%s=%q: error %q does not name its setting", name, value, err)
 			}
 		}
-		if secrets[name] == nil || len(value) < 8 {
-			return
+		if secrets[name] == nil || len(value) < 8 || strings.Contains(errNotRedis.Error(), value) {
+			return // short, or what an error says of any value
 		}
 		text := ""
 		for _, err := range errs {

@@ -58,11 +58,12 @@ func newBreaker(store Store, log *slog.Logger) *breaker {
 }
 
 // blameless says whether an error says nothing about the store: the caller went
-// away, or a cluster's bucket has moved to another server.
+// away, or a cluster's bucket has moved to another server, or is of slots that no
+// server has: which one is asked for those is left to chance.
 func blameless(err error) bool {
 	_, moved := redis.IsMovedError(err)
 	_, ask := redis.IsAskError(err)
-	return moved || ask || errors.Is(err, context.Canceled)
+	return moved || ask || redis.HasErrorPrefix(err, "CLUSTERDOWN Hash slot not served") || errors.Is(err, context.Canceled)
 }
 
 func (b *breaker) open() bool { return b.cb.State() != gobreaker.StateClosed }

@@ -173,3 +173,31 @@ func TestClusterBucketMoves(t *testing.T) {
 		}
 	}
 }
+
+// TestClusterSlotsWithoutServer: of three primaries one dies and is forgotten, so
+// that nobody has its slots. Requests for them don't harm the other callers.
+func TestClusterSlotsWithoutServer(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, false)
+	f := NewFailover(NewCluster(clusterClient(t, cluster), slog.New(slog.DiscardHandler)), NewMemory(), 1, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	limit := Limit{Capacity: 1000, Interval: time.Hour}
+	here, nowhere := on(t, cluster, 0, "ip"), on(t, cluster, 1, "user")
+	ctx := within(t, 30*time.Second)
+	lost, err := cluster.Primaries[1].Client(t).Do(ctx, "CLUSTER", "MYID").Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster.Primaries[1].Kill()
+	for _, i := range []int{0, 2} {
+		if err := cluster.Primaries[i].Client(t).Do(ctx, "CLUSTER", "FORGET", lost).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 10 * tripAfter {
+		if r, err := f.Take(ctx, limit, nowhere); err != nil || !r.Fallback {
+			t.Fatalf("take of a bucket that no server has: %+v, %v", r, err)
+		}
+	}
+	if r, err := f.Take(ctx, limit, here); err != nil || r.Fallback {
+		t.Errorf("take of a bucket whose server is there: %+v, %v", r, err)
+	}
+}

@@ -38,9 +38,14 @@ func parseRedis(u string) (redisURL, error) {
 	if err != nil || parsed.Opaque != "" { // redis:host, without //
 		return redisURL{}, errNotRedis
 	}
+	// Which form it is must not depend on parameters that can't be read, as a;b can't.
+	query, err := url.ParseQuery(parsed.RawQuery)
+	if err != nil {
+		return redisURL{}, errNotRedis
+	}
 	// A feature of hosted Redis that costs a round trip on each connection.
 	noNotifications := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	switch query := parsed.Query(); {
+	switch {
 	case query.Has("master_name"):
 		o, err := redis.ParseFailoverURL(u)
 		if err != nil || o.MasterName == "" || o.RouteByLatency || o.RouteRandomly || o.ReplicaOnly {

@@ -24,6 +24,7 @@ func TestParseRedis(t *testing.T) {
 		"redis://:hunter2@s1?master_name=":                                   "not a Redis URL",
 		"redis://:hunter2@s1?master_name=m&replica_only=true":                "not a Redis URL",
 		"redis://:hunter2@n1?addr=n2":                                        "not a Redis URL",
+		"redis://:hunter2@s1?master_name=m;addr=s2:26379":                    "not a Redis URL",
 		"redis://:hunter2@n1?addr=n2:6379&read_only=true":                    "not a Redis URL",
 		"unix:///run/redis.sock?addr=n2:6379":                                "not a Redis URL",
 		"redis://:hunter2@n1?addr=n2:6379&max_redirects=7&max_retries=5":     "cluster",

@@ -61,7 +61,8 @@ func StartCluster(tb testing.TB, primaries int, replicas bool) *Cluster {
 		must(tb, s.Client(tb).Do(ctx, "CLUSTER", "MEET", host, port, c.Primaries[0].bus(ctx, tb)).Err())
 	}
 	for _, s := range all {
-		waitInfo(ctx, tb, s.Client(tb), "cluster_state:ok", fmt.Sprint("cluster_known_nodes:", len(all)))
+		// Without full coverage the state is ok before a node has heard what the others have.
+		waitInfo(ctx, tb, s.Client(tb), "cluster_state:ok", fmt.Sprint("cluster_known_nodes:", len(all)), fmt.Sprint("cluster_slots_assigned:", slots))
 	}
 	for i, s := range c.Replicas {
 		id, err := c.Primaries[i].Client(tb).Do(ctx, "CLUSTER", "MYID").Text()

@@ -24,6 +24,10 @@ const (
 	// dialTimeout bounds one try to connect; how long a request waits is bounded by
 	// its context.
 	dialTimeout = time.Second
+	// topologyTimeout bounds the wait for what a cluster's server says of the cluster,
+	// which has no request's context: one that hangs must not keep the gate from
+	// learning that a replica has taken over.
+	topologyTimeout = 500 * time.Millisecond
 )
 
 // errNotRedis never quotes the value: it may hold a password.

@@ -1,8 +1,13 @@
 package main
 
 import (
+	"log/slog"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 )
 
 // TestParseRedis checks which kind of client a URL leads to, that none of them
@@ -64,5 +69,24 @@ func TestQueueIsNoCluster(t *testing.T) {
 	}
 	if _, errs := loadConfig(map[string]string{"RATE_LIMIT_REDIS_URL": "redis://n1:6379?addr=n2:6379"}); len(errs) != 0 {
 		t.Errorf("got %v", errs)
+	}
+}
+
+// TestTopologyTimeout: a cluster's server that hangs holds nothing up for long, and
+// no command for less than REDIS_TIMEOUT.
+func TestTopologyTimeout(t *testing.T) {
+	for timeout, want := range map[string]time.Duration{"100ms": topologyTimeout, "2s": 2 * time.Second} {
+		cfg, errs := loadConfig(map[string]string{"RATE_LIMIT_REDIS_URL": "redis://n1:6379?addr=n2:6379", "REDIS_TIMEOUT": timeout})
+		if len(errs) != 0 {
+			t.Fatal(errs)
+		}
+		g, err := newGate(cfg, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(g.close)
+		if got := g.limiterRedis.(*redis.ClusterClient).Options().ReadTimeout; got != want {
+			t.Errorf("REDIS_TIMEOUT=%s: %v, want %v", timeout, got, want)
+		}
 	}
 }

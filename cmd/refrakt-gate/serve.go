@@ -156,6 +156,7 @@ func (g *gate) limiterStore() (quota.Store, error) {
 			return nil, fmt.Errorf("parse RATE_LIMIT_REDIS_URL: %w", err)
 		}
 		if u.cluster != nil {
+			u.cluster.ReadTimeout = max(topologyTimeout, g.cfg.Authz.RedisTimeout)
 			client := redis.NewClusterClient(u.cluster)
 			g.limiterRedis = client
 			return quota.NewCluster(client, g.log), nil

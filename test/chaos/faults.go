@@ -90,11 +90,18 @@ func Scenes() []Scene {
 			Hurt: func(_ testing.TB, w *World) { w.Sentinel.Master.Kill() },
 			Heal: func(tb testing.TB, w *World) { awaitMaster(tb, w.Sentinel.Replica) },
 		}}},
-		{Name: "Cluster", Setup: Setup{Cluster: true}, Faults: []Fault{{
-			Name: "cluster-primary-lost", What: "of three primaries with the buckets one is killed, its replica takes over", Away: true, Buckets: 3, Itself: true,
-			Hurt: func(_ testing.TB, w *World) { w.Cluster.Primaries[0].Kill() },
-			Heal: func(tb testing.TB, w *World) { awaitMaster(tb, w.Cluster.Replicas[0]) },
-		}}},
+		{Name: "Cluster", Setup: Setup{Cluster: true}, Faults: []Fault{
+			{
+				Name: "cluster-primary-lost", What: "of three primaries with the buckets one is killed, its replica takes over", Away: true, Buckets: 3, Itself: true,
+				Hurt: func(_ testing.TB, w *World) { w.Cluster.Primaries[0].Kill() },
+				Heal: func(tb testing.TB, w *World) { awaitMaster(tb, w.Cluster.Replicas[0]) },
+			},
+			{
+				Name: "cluster-primary-frozen", What: "of three primaries with the buckets one is stopped (SIGSTOP), its replica takes over", Away: true, Buckets: 3, Itself: true,
+				Hurt: func(tb testing.TB, w *World) { signal(tb, w.Cluster.Primaries[1], syscall.SIGSTOP) },
+				Heal: func(tb testing.TB, w *World) { awaitMaster(tb, w.Cluster.Replicas[1]) },
+			},
+		}},
 	}
 }
 

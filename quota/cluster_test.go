@@ -201,3 +201,25 @@ func TestClusterSlotsWithoutServer(t *testing.T) {
 		t.Errorf("take of a bucket whose server is there: %+v, %v", r, err)
 	}
 }
+
+// clients is a topology of one server, with a client that may be replaced.
+type clients struct{ now *redis.Client }
+
+func (c *clients) MasterForKey(context.Context, string) (*redis.Client, error) { return c.now, nil }
+func (c *clients) ReloadState(context.Context)                                 {}
+
+// TestClusterNewClient: the topology closes the client of a server that was away for
+// long, and makes another one of the same address.
+func TestClusterNewClient(t *testing.T) {
+	_, addr := redistest.StartTCP(t)
+	topology := &clients{redis.NewClient(&redis.Options{Addr: addr})}
+	store := NewCluster(topology, slog.New(slog.DiscardHandler))
+	for range 2 {
+		if r, err := store.Take(within(t, 5*time.Second), oneToken, "a"); err != nil {
+			t.Fatalf("take: %+v, %v", r, err)
+		}
+		topology.now.Close()
+		topology.now = redis.NewClient(&redis.Options{Addr: addr})
+	}
+	topology.now.Close()
+}

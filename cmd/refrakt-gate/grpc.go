@@ -27,7 +27,6 @@ const (
 
 // newGRPC returns a server for Envoys, with TLS if there are files for it.
 func newGRPC(files certs.Config, maxChecks int, reg prometheus.Registerer, log *slog.Logger) (*grpc.Server, error) {
-	alive := keepalive.ServerParameters{Time: time.Minute, Timeout: 10 * time.Second}
 	options := []grpc.ServerOption{
 		// Envoys ping; the default takes that for an attack and hangs up.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
@@ -45,8 +44,14 @@ func newGRPC(files certs.Config, maxChecks int, reg prometheus.Registerer, log *
 		}
 		options = append(options, grpc.Creds(credentials.NewTLS(f.Server())))
 	}
+	return grpc.NewServer(append(options, grpc.KeepaliveParams(alive(files)))...), nil
+}
+
+// alive is how connections are looked after.
+func alive(files certs.Config) keepalive.ServerParameters {
+	p := keepalive.ServerParameters{Time: time.Minute, Timeout: 10 * time.Second}
 	if files.ClientCAFile != "" {
-		alive.MaxConnectionAge = maxClientAge
+		p.MaxConnectionAge = maxClientAge
 	}
-	return grpc.NewServer(append(options, grpc.KeepaliveParams(alive))...), nil
+	return p
 }

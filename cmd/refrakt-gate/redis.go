@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -61,8 +62,8 @@ func parseRedis(u string) (redisURL, error) {
 		return redisURL{sentinel: o}, nil
 	case query.Has("addr"):
 		o, err := redis.ParseClusterURL(u)
-		if err != nil || o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
-			return redisURL{}, errNotRedis
+		if err != nil || o.ReadOnly || o.RouteByLatency || o.RouteRandomly || strings.Trim(parsed.Path, "/0") != "" {
+			return redisURL{}, errNotRedis // a path names a database; a cluster has one only
 		}
 		o.MaxRetries, o.MaxRedirects, o.ContextTimeoutEnabled = -1, -1, true
 		o.DialTimeout, o.DialerRetries = dialTimeout, 1

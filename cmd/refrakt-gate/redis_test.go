@@ -28,6 +28,8 @@ func TestParseRedis(t *testing.T) {
 		"redis://:hunter2@redis?adr=x:1":                                     "not a Redis URL",
 		"redis://:hunter2@s1?master_name=":                                   "not a Redis URL",
 		"redis://:hunter2@s1?master_name=m&replica_only=true":                "not a Redis URL",
+		"redis://:hunter2@n1/2?addr=n2:6379":                                 "not a Redis URL",
+		"redis://n1/0?addr=n2:6379":                                          "cluster",
 		"redis://:hunter2@n1?addr=n2":                                        "not a Redis URL",
 		"redis://:hunter2@s1?master_name=m;addr=s2:26379":                    "not a Redis URL",
 		"redis://:hunter2@n1?addr=n2:6379&read_only=true":                    "not a Redis URL",
@@ -42,18 +44,18 @@ func TestParseRedis(t *testing.T) {
 			got = err.Error()
 		case parsed.server != nil:
 			got = "server"
-			if parsed.server.MaxRetries != -1 {
-				t.Errorf("%s: retries", u)
+			if o := parsed.server; o.MaxRetries != -1 || !o.ContextTimeoutEnabled {
+				t.Errorf("%s: retries, or waits longer than a request may", u)
 			}
 		case parsed.sentinel != nil:
 			got = "sentinel"
-			if parsed.sentinel.MaxRetries != -1 || parsed.sentinel.DialerRetries != 1 {
-				t.Errorf("%s: retries", u)
+			if o := parsed.sentinel; o.MaxRetries != -1 || o.DialerRetries != 1 || !o.ContextTimeoutEnabled {
+				t.Errorf("%s: retries, or waits longer than a request may", u)
 			}
 		case parsed.cluster != nil:
 			got = "cluster"
-			if parsed.cluster.MaxRetries != -1 || parsed.cluster.MaxRedirects != -1 {
-				t.Errorf("%s: retries", u)
+			if o := parsed.cluster; o.MaxRetries != -1 || o.MaxRedirects != -1 || !o.ContextTimeoutEnabled {
+				t.Errorf("%s: retries, or waits longer than a request may", u)
 			}
 		}
 		if !strings.HasPrefix(got, want) || strings.Contains(got, "hunter2") {

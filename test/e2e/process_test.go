@@ -361,3 +361,21 @@ func socketDir(t *testing.T) string {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
 }
+
+// TestSilentPeer: who connects to the gRPC port and says nothing is cut off.
+func TestSilentPeer(t *testing.T) {
+	t.Parallel()
+	g := e2e.StartGate(t, nil)
+	conn, err := net.Dial("tcp", g.GRPC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	// By itself gRPC waits for two minutes.
+	if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, conn); err != nil {
+		t.Errorf("still connected: %v", err)
+	}
+}

@@ -34,6 +34,9 @@ type Queue interface {
 	Preview() backpressure.Verdict
 	// Admit looks once more and, if the queue is not full, counts one job in.
 	Admit(ctx context.Context) backpressure.Verdict
+	// Turn is how long a caller that is denied for a full queue is to wait, of
+	// whom the verdict said retryAfter.
+	Turn(caller string, retryAfter time.Duration) time.Duration
 }
 
 // Limits are the sizes of the buckets, by policy.
@@ -125,7 +128,11 @@ func (s *Server) decideSafely(ctx context.Context, req *authv3.CheckRequest, ove
 			d.apply(finding{reason: ReasonInternal, wait: failureRetry, fails: s.failsClosed()}, false)
 		}
 	}()
-	s.decide(ctx, envoy.Parse(req), &d, overloaded)
+	r := envoy.Parse(req)
+	s.decide(ctx, r, &d, overloaded)
+	if d.Denied && d.Reason == ReasonQueueFull {
+		d.Wait = s.queue.Turn(s.callers.identify(r).IP, d.Wait)
+	}
 	return d
 }
 

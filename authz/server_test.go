@@ -72,6 +72,11 @@ func (f fakeQueue) Admit(context.Context) backpressure.Verdict {
 	return f.verdict(f.admit)
 }
 
+func (f fakeQueue) Turn(caller string, retryAfter time.Duration) time.Duration {
+	*f.calls = append(*f.calls, "turn "+caller)
+	return retryAfter + time.Second
+}
+
 var (
 	tiers = quota.NewTiers(10, 6, 3)
 	takes = func(_ context.Context, l quota.Limit) (quota.Result, error) {
@@ -101,6 +106,7 @@ func TestCheckOrder(t *testing.T) {
 	const ok, full, slow, unknown = backpressure.StateOK, backpressure.StateFull, backpressure.StateSlow, backpressure.StateUnknown
 	const take = "take refrakt:gate:bucket:run:ip:203.0.113.9"
 	const give = "give refrakt:gate:bucket:run:ip:203.0.113.9"
+	const turn = "turn ip:203.0.113.9"
 	type want struct {
 		status  int
 		reason  Reason
@@ -134,11 +140,11 @@ func TestCheckOrder(t *testing.T) {
 			want: want{reason: ReasonOK, calls: "state, " + take + ", admit", buckets: true}},
 		"unknown policy": {policy: "rum", want: want{status: 503, reason: ReasonUnknownPolicy, retry: "5", body: `{"detail":"The gateway is misconfigured."}`}},
 		"queue full": {state: full, take: denies,
-			want: want{status: 503, reason: ReasonQueueFull, calls: "state", retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`}},
+			want: want{status: 503, reason: ReasonQueueFull, calls: "state, " + turn, retry: "34", body: `{"detail":"The job queue is full. Please retry later."}`}},
 		"queue slow": {state: slow, take: denies,
 			want: want{status: 503, reason: ReasonQueueSlow, calls: "state", retry: "33", body: `{"detail":"The job queue is slow: jobs wait too long. Please retry later."}`}},
 		"queue full sheds the assistant": {path: "/assistant", state: full,
-			want: want{status: 503, reason: ReasonQueueFull, calls: "sample", retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`}},
+			want: want{status: 503, reason: ReasonQueueFull, calls: "sample, " + turn, retry: "34", body: `{"detail":"The job queue is full. Please retry later."}`}},
 		"queue unknown, allow": {state: unknown, want: want{reason: ReasonQueueUnknown, calls: "state, " + take + ", admit", buckets: true}},
 		"queue unknown, deny": {state: unknown, change: func(c *Config) { c.QueueFailureMode = FailDeny },
 			want: want{status: 503, reason: ReasonQueueUnknown, calls: "state", retry: "33", body: `{"detail":"The state of the job queue is unknown. Please retry later."}`}},
@@ -151,7 +157,7 @@ func TestCheckOrder(t *testing.T) {
 		"bucket empty, queue in shadow": {take: denies, state: full, change: func(c *Config) { c.QueueShadow = everywhere },
 			want: func() want { w := limited; w.shadow, w.calls = true, "state, "+take; return w }()},
 		"bucket empty, queue full by an older sample": {take: denies, full: true,
-			want: want{status: 503, reason: ReasonQueueFull, calls: "state, " + take + ", sample", retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`}},
+			want: want{status: 503, reason: ReasonQueueFull, calls: "state, " + take + ", sample, " + turn, retry: "34", body: `{"detail":"The job queue is full. Please retry later."}`}},
 		"bucket empty, queue full by an older sample, in shadow": {take: denies, full: true, change: func(c *Config) { c.QueueShadow = everywhere },
 			want: func() want { w := limited; w.calls = "state, " + take; return w }()},
 		"queue full by an older sample": {full: true, want: want{reason: ReasonOK, calls: "state, " + take + ", admit", buckets: true}},
@@ -165,11 +171,11 @@ func TestCheckOrder(t *testing.T) {
 		"limiter away, deny, shadow": {take: fails, change: func(c *Config) { c.LimitFailureMode = FailDeny; c.LimitShadow = everywhere },
 			want: want{reason: ReasonLimiterUnavailable, shadow: true, calls: "state, " + take + ", admit"}},
 		"full at the last look": {admit: full,
-			want: want{status: 503, reason: ReasonQueueFull, calls: "state, " + take + ", admit, " + give, retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`}},
+			want: want{status: 503, reason: ReasonQueueFull, calls: "state, " + take + ", admit, " + give + ", " + turn, retry: "34", body: `{"detail":"The job queue is full. Please retry later."}`}},
 		"full at the last look, shadow": {admit: full, change: func(c *Config) { c.QueueShadow = everywhere },
 			want: want{reason: ReasonQueueFull, shadow: true, calls: "state, " + take + ", admit", buckets: true}},
 		"full at the last look, nothing to give": {admit: full, take: denies, change: func(c *Config) { c.LimitShadow = everywhere },
-			want: want{status: 503, reason: ReasonQueueFull, shadow: true, calls: "state, " + take + ", admit", retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`, buckets: true}},
+			want: want{status: 503, reason: ReasonQueueFull, shadow: true, calls: "state, " + take + ", admit, " + turn, retry: "34", body: `{"detail":"The job queue is full. Please retry later."}`, buckets: true}},
 		"unknown at the last look, deny": {admit: unknown, change: func(c *Config) { c.QueueFailureMode = FailDeny },
 			want: want{status: 503, reason: ReasonQueueUnknown, calls: "state, " + take + ", admit, " + give, retry: "33", body: `{"detail":"The state of the job queue is unknown. Please retry later."}`}},
 		"the assistant is not counted in": {path: "/assistant", admit: full,
@@ -464,6 +470,7 @@ type panickingQueue struct{}
 func (panickingQueue) Verdict() backpressure.Verdict              { panic("boom") }
 func (panickingQueue) Preview() backpressure.Verdict              { panic("boom") }
 func (panickingQueue) Admit(context.Context) backpressure.Verdict { panic("boom") }
+func (panickingQueue) Turn(string, time.Duration) time.Duration   { panic("boom") }
 
 // TestDeadline checks how long a hanging limiter is waited for.
 func TestDeadline(t *testing.T) {

@@ -46,7 +46,7 @@ func (m *Monitor) Admit(ctx context.Context) Verdict {
 	}
 	var a admission
 	err := m.circuit.do(ctx, func(ctx context.Context) (err error) {
-		a, err = admit(ctx, m.rdb, m.cfg)
+		a, err = m.ask(ctx)
 		return err
 	})
 	switch {
@@ -59,11 +59,12 @@ func (m *Monitor) Admit(ctx context.Context) Verdict {
 	}
 	m.admitting.succeeded()
 	if a.admitted {
+		m.own.Add(1)
 		return Verdict{State: StateOK}
 	}
 	now := time.Now()
 	m.refused.Store(&refusal{at: now, pending: a.pending})
-	return verdict(StateFull, fullWait(m.cfg, a.pending, m.drainRate(now)), rand.Float64())
+	return verdict(StateFull, roomWait(m.cfg, a.pending, m.flow(now)), rand.Float64())
 }
 
 // unasked is the verdict where Redis could not be. A sample is not enough to admit

@@ -24,7 +24,8 @@
 --          prev_count (requests admitted in it and in the one before); flight
 --          (on their way at the last admission, that one included), and what was
 --          seen then: total (jobs in both lists), undone (jobs that have not
---          ended), tail (the last job waiting, empty if there was none)
+--          ended), tail (the last job waiting, empty if there was none); admitted
+--          (all since the hash came into being)
 -- ARGV[1]  limit, jobs, above 0
 -- ARGV[2]  window, ms, above 0
 -- Returns {admitted, pending}: admitted is 1 or 0; pending is the number of jobs
@@ -79,5 +80,6 @@ tail = redis.call('LINDEX', KEYS[1], -1) or ''
 redis.call('HSET', KEYS[4],
   'start', string.format('%.0f', start), 'count', count + 1, 'prev_count', prev_count,
   'flight', flight + 1, 'total', all, 'undone', unended, 'tail', tail)
+redis.call('HINCRBY', KEYS[4], 'admitted', 1)
 redis.call('PEXPIRE', KEYS[4], 4 * window)
 return {1, pending}

@@ -404,11 +404,11 @@ func TestAdmitDeepQueue(t *testing.T) {
 		t.Errorf("state %s, want full", v.State)
 	}
 	// 99,961 jobs have to go at 1000/s: some 100 s, where the rate is known.
-	m.newest.Store(&snapshot{at: time.Now(), drainPerSecond: 1000})
+	m.newest.Store(&snapshot{at: time.Now(), flow: flow{perSecond: 1000, jobs: 1e9}})
 	if v := m.Admit(t.Context()); v.RetryAfter < 100*time.Second || v.RetryAfter > 120*time.Second {
 		t.Errorf("RetryAfter %s, want 100 s and up to a fifth more", v.RetryAfter)
 	}
-	m.newest.Store(&snapshot{at: time.Now().Add(-time.Hour), drainPerSecond: 1000})
+	m.newest.Store(&snapshot{at: time.Now().Add(-time.Hour), flow: flow{perSecond: 1000, jobs: 1e9}})
 	if v := m.Admit(t.Context()); v.RetryAfter < 30*time.Second || v.RetryAfter > 36*time.Second {
 		t.Errorf("RetryAfter %s by a stale rate, want 30 s and up to a fifth more", v.RetryAfter)
 	}

@@ -5,35 +5,123 @@ import (
 	"time"
 )
 
-// drainWindow is how far back the drain rate looks.
-const drainWindow = 30 * time.Second
+const (
+	// drainWindow is how far back the drain rate looks, further where less than
+	// drainJobs were seen, and at most as far as drainLimit.
+	drainWindow = 30 * time.Second
+	drainJobs   = 30
+	drainLimit  = 10 * time.Minute
+	// drainGrain is the shortest time that is kept apart from its neighbours.
+	drainGrain = time.Second
+)
 
-// drain observes how fast workers take jobs, from the depths of recent samples.
-// Jobs that came and went between two samples stay unseen, so a busy queue looks
-// slower than it is. The zero value is ready.
+// drain observes how fast workers take jobs. The zero value is ready.
 type drain struct {
-	depths []depth // oldest first, none older than drainWindow before the newest
+	spans []span // oldest first
+	last  reading
+	at    time.Time // of last; zero: there was none
 }
 
-type depth struct {
-	at      time.Time
-	pending int64
+// span is the time between two samples.
+type span struct {
+	end    time.Time
+	took   time.Duration
+	waited bool  // jobs waited at both its ends: no worker was without work
+	exact  bool  // otherwise more may have left
+	left   int64 // jobs that left the list
+	filled int64 // by how many more workers held then
+	fleet  int64 // jobs that all replicas admitted
+	own    int64 // jobs that this one did
 }
 
-// observe takes the newest depth and returns the rate in jobs per second, 0
-// while there is none to be seen.
-func (d *drain) observe(at time.Time, pending int64) float64 {
-	d.depths = append(d.depths, depth{at, pending})
-	oldest := at.Add(-drainWindow)
-	d.depths = slices.DeleteFunc(d.depths, func(p depth) bool { return p.at.Before(oldest) })
+// flow is what was observed of late.
+type flow struct {
+	leaving float64 // jobs that leave the list per second, whether or not others wait
+	// What is known of the rate at which workers come to free places while jobs wait:
+	// the rate, 0 if none was seen to, and by how many jobs.
+	perSecond, jobs float64
+	share           float64 // of the jobs that are admitted, this replica's; 1 while unknown
+}
 
-	var taken int64
-	for i := 1; i < len(d.depths); i++ {
-		taken += max(0, d.depths[i-1].pending-d.depths[i].pending)
+// observe takes the newest sample and how many jobs this replica has admitted
+// since the one before.
+func (d *drain) observe(at time.Time, r reading, own int64) flow {
+	if took := at.Sub(d.at); !d.at.IsZero() && took > 0 {
+		grown := r.pending - d.last.pending
+		fleet := r.admitted - d.last.admitted
+		if fleet < 0 {
+			fleet = r.admitted
+		}
+		// A list that workers take from at its other end has marks that stay.
+		left := max(0, r.left, -grown)
+		d.add(span{
+			end: at, took: took, waited: r.pending > 0 && d.last.pending > 0, exact: r.exact,
+			left: left, filled: r.running - d.last.running, fleet: fleet, own: own,
+		})
 	}
-	elapsed := at.Sub(d.depths[0].at).Seconds()
-	if taken == 0 || elapsed <= 0 {
+	d.at, d.last = at, r
+	return d.flow(at)
+}
+
+// add appends a span, or makes the newest longer while that is a short one.
+func (d *drain) add(s span) {
+	oldest := s.end.Add(-drainLimit)
+	d.spans = slices.DeleteFunc(d.spans, func(p span) bool { return p.end.Before(oldest) })
+	if n := len(d.spans); n > 0 && d.spans[n-1].took < drainGrain && d.spans[n-1].waited == s.waited && d.spans[n-1].exact == s.exact {
+		p := &d.spans[n-1]
+		p.end, p.took = s.end, p.took+s.took
+		p.left, p.filled, p.fleet, p.own = p.left+s.left, p.filled+s.filled, p.fleet+s.fleet, p.own+s.own
+		return
+	}
+	d.spans = append(d.spans, s)
+}
+
+func (d *drain) flow(now time.Time) flow {
+	var all, some rated
+	var fleet, own int64
+	var least flow // what is known where more may have left
+	for _, s := range slices.Backward(d.spans) {
+		fleet, own = fleet+s.fleet, own+s.own
+		recent := s.end.After(now.Add(-drainWindow))
+		if recent {
+			all.add(s.left, 0, s.took)
+		}
+		if !s.waited || !recent && some.jobs() >= drainJobs {
+			continue
+		}
+		if s.exact {
+			some.add(s.left, s.filled, s.took)
+		} else if r := (rated{s.left, s.filled, s.took}); r.perSecond() > least.perSecond {
+			least.jobs, least.perSecond = r.jobs(), r.perSecond()
+		}
+	}
+	f := flow{leaving: all.perSecond(), perSecond: some.perSecond(), jobs: some.jobs(), share: 1}
+	if least.perSecond > f.perSecond {
+		f.perSecond, f.jobs = least.perSecond, least.jobs
+	}
+	if fleet >= drainJobs {
+		f.share = min(1, float64(max(1, own))/float64(fleet))
+	}
+	return f
+}
+
+// rated is a number of jobs in a time.
+type rated struct {
+	left, filled int64
+	took         time.Duration
+}
+
+func (r *rated) add(left, filled int64, took time.Duration) {
+	r.left, r.filled, r.took = r.left+left, r.filled+filled, r.took+took
+}
+
+// jobs leaves out those for workers that had been without work: they are taken at
+// once, and say nothing of when the next can be.
+func (r rated) jobs() float64 { return float64(max(0, r.left-max(0, r.filled))) }
+
+func (r rated) perSecond() float64 {
+	if r.took == 0 {
 		return 0
 	}
-	return float64(taken) / elapsed
+	return r.jobs() / r.took.Seconds()
 }

@@ -72,7 +72,7 @@ func (m *metrics) show(s *snapshot, state State) {
 	m.pending.Set(float64(s.pending))
 	m.running.Set(float64(s.running))
 	m.workers.Set(float64(s.workers))
-	m.drainRate.Set(s.drainPerSecond)
+	m.drainRate.Set(s.flow.leaving)
 	m.oldest.Set(math.NaN())
 	if s.ageKnown {
 		m.oldest.Set(s.age.Seconds())

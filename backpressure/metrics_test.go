@@ -35,8 +35,8 @@ refrakt_queue_running_jobs NaN
 func TestMetricsOfASample(t *testing.T) {
 	t.Parallel()
 	s := &snapshot{
-		reading:        reading{pending: 5, running: 2, workers: 3, age: 610500 * time.Millisecond, ageKnown: true},
-		drainPerSecond: 0.5,
+		reading: reading{pending: 5, running: 2, workers: 3, age: 610500 * time.Millisecond, ageKnown: true},
+		flow:    flow{leaving: 0.5, perSecond: 7},
 	}
 	wantMetrics(t, s, `
 refrakt_gate_queue_drain_jobs_per_second 0.5

@@ -32,9 +32,9 @@ var _ Redis = redis.UniversalClient(nil)
 type snapshot struct {
 	reading
 
-	at             time.Time // when the sample was begun, with the monotonic clock
-	drainPerSecond float64   // 0 = none seen
-	full, slow     bool      // with hysteresis, see mark
+	at         time.Time // when the sample was begun, with the monotonic clock
+	flow       flow
+	full, slow bool // with hysteresis, see mark
 }
 
 // refusal is the newest look of Admit that found the queue full.
@@ -48,15 +48,20 @@ type refusal struct {
 type Monitor struct {
 	cfg     Config
 	rdb     Redis
-	read    func(context.Context) (reading, error)
+	read    func(context.Context, marks) (reading, error)
+	ask     func(context.Context) (admission, error)
 	circuit circuit
 	metrics *metrics
 	newest  atomic.Pointer[snapshot]
 	refused atomic.Pointer[refusal] // nil: none yet
 
+	turns turns
+	own   atomic.Int64 // jobs admitted
+
 	sampling, admitting health
 
 	mu    sync.Mutex // held for a sample, and to publish
+	seen  int64      // of own, at the newest sample
 	drain drain
 	shown shown
 }
@@ -77,7 +82,10 @@ func NewMonitor(cfg Config, rdb Redis, reg prometheus.Registerer, log *slog.Logg
 		sampling:  health{log: log, what: "queue sampling"},
 		admitting: health{log: log, what: "queue admission", quiet: admitQuiet},
 	}
-	m.read = func(ctx context.Context) (reading, error) { return readQueue(ctx, rdb, cfg.QueueName) }
+	m.read = func(ctx context.Context, before marks) (reading, error) {
+		return readQueue(ctx, rdb, cfg.QueueName, before)
+	}
+	m.ask = func(ctx context.Context) (admission, error) { return admit(ctx, m.rdb, cfg) }
 	m.metrics = newMetrics(cfg, reg, m.sampleAge)
 	m.publish()
 	return m
@@ -132,7 +140,7 @@ func (m *Monitor) Sample(ctx context.Context) error {
 	at := time.Now()
 	var r reading
 	ask := func(ctx context.Context) (err error) {
-		r, err = m.read(ctx)
+		r, err = m.read(ctx, m.drain.last.marks)
 		return err
 	}
 	err := m.circuit.do(ctx, ask)
@@ -147,9 +155,12 @@ func (m *Monitor) Sample(ctx context.Context) error {
 		}
 		return fmt.Errorf("sample queue: %w", err)
 	}
-	s := &snapshot{reading: r, at: at, drainPerSecond: m.drain.observe(at, r.pending)}
+	own := m.own.Load()
+	s := &snapshot{reading: r, at: at, flow: m.drain.observe(at, r, own-m.seen)}
+	m.seen = own
 	s.mark(m.cfg, m.newest.Load())
 	m.newest.Store(s)
+	m.turns.forget(at)
 	return nil
 }
 
@@ -165,13 +176,15 @@ func (m *Monitor) Verdict() Verdict {
 func (m *Monitor) Preview() Verdict {
 	s, now := m.newest.Load(), time.Now()
 	if r := m.refused.Load(); r != nil && now.Sub(r.at) < justNow {
-		return verdict(StateFull, fullWait(m.cfg, r.pending, m.drainRate(now)), rand.Float64())
+		return verdict(StateFull, roomWait(m.cfg, r.pending, m.flow(now)), rand.Float64())
 	}
 	state, wait := judge(m.cfg, s, now)
 	if state == StateFull && (s.pending < int64(m.cfg.MaxPending) || now.Sub(s.at) >= justNow) {
 		apart := m.cfg
 		apart.MaxPending = 0
 		state, wait = judge(apart, s, now)
+	} else if state == StateFull {
+		wait = roomWait(m.cfg, s.pending, s.flow)
 	}
 	return verdict(state, wait, rand.Float64())
 }
@@ -180,13 +193,30 @@ func (m *Monitor) Preview() Verdict {
 // it, which then don't ask Redis.
 const justNow = 50 * time.Millisecond
 
-// drainRate is the newest observed rate, 0 if it is too old.
-func (m *Monitor) drainRate(now time.Time) float64 {
+// flow is the newest that was observed, zero if that is too old.
+func (m *Monitor) flow(now time.Time) flow {
 	if s := m.newest.Load(); fresh(m.cfg, s, now) {
-		return s.drainPerSecond
+		return s.flow
 	}
-	return 0
+	return flow{}
 }
+
+// Turn is how long a caller that a full queue turns away is to wait: as long as the
+// verdict says, or longer if others were told to come before it. It is to be asked
+// only for those that are told.
+func (m *Monitor) Turn(caller string, retryAfter time.Duration) time.Duration {
+	now := time.Now()
+	f := m.flow(now)
+	if f.perSecond == 0 {
+		return retryAfter
+	}
+	apart := time.Duration(float64(time.Second) / (turnsPerJob * f.perSecond * f.share))
+	return wholeSeconds(m.turns.take(caller, now, retryAfter, apart, m.cfg.RetryMax))
+}
+
+// turnsPerJob is for how many callers there is a place to come back to when a job
+// leaves: the other half of the places is for those that come unasked.
+const turnsPerJob = 0.5
 
 // publish sets the gauges from the newest sample.
 func (m *Monitor) publish() {

@@ -26,7 +26,7 @@ type fakeQueue struct {
 	asked int
 }
 
-func (f *fakeQueue) read(context.Context) (reading, error) {
+func (f *fakeQueue) read(context.Context, marks) (reading, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked++
@@ -226,7 +226,7 @@ func TestRunBoundsASample(t *testing.T) {
 			cfg.SampleInterval = interval
 			m := newTestMonitor(cfg, nil)
 			var waited time.Duration
-			m.read = func(ctx context.Context) (reading, error) {
+			m.read = func(ctx context.Context, _ marks) (reading, error) {
 				begin := time.Now()
 				<-ctx.Done()
 				waited = time.Since(begin)
@@ -267,7 +267,7 @@ func TestSampleCallerGone(t *testing.T) {
 	t.Parallel()
 	m := newTestMonitor(validConfig(), nil)
 	ctx, cancel := context.WithCancel(t.Context())
-	m.read = func(context.Context) (reading, error) {
+	m.read = func(context.Context, marks) (reading, error) {
 		cancel()
 		return reading{}, redis.ErrClosed
 	}

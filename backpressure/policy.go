@@ -39,7 +39,11 @@ func judge(cfg Config, s *snapshot, now time.Time) (State, time.Duration) {
 		return StateUnknown, cfg.RetryDelay
 	}
 	if cfg.MaxPending > 0 && s.full {
-		return StateFull, fullWait(cfg, s.pending, s.drainPerSecond)
+		wait := fullWait(cfg, s)
+		if s.slow {
+			wait = max(wait, slowWait(cfg, s))
+		}
+		return StateFull, wait
 	}
 	if cfg.MaxAge == 0 {
 		return StateOK, 0
@@ -72,30 +76,53 @@ func over(value, threshold float64, was bool) bool {
 	if threshold == 0 {
 		return false
 	}
-	return value >= threshold || (was && value >= 0.9*threshold)
+	return value >= threshold || (was && value >= stays*threshold)
 }
+
+// stays is the part of a threshold above which a state stays that has begun.
+const stays = 0.9
 
 func fresh(cfg Config, s *snapshot, now time.Time) bool {
 	return s != nil && now.Sub(s.at) <= cfg.StaleAfter
 }
 
-// fullWait is the time until the queue is one job below the limit.
-func fullWait(cfg Config, pending int64, perSecond float64) time.Duration {
-	return drainTime(cfg, float64(max(1, pending-int64(cfg.MaxPending)+1)), perSecond)
+// roomWait is the time until the queue is one job below the limit.
+func roomWait(cfg Config, pending int64, f flow) time.Duration {
+	return drainTime(cfg, float64(pending-int64(cfg.MaxPending)+1), f, 0)
 }
 
-// slowWait is the time until no job is older than the limit. How many are is
-// estimated as if they had come evenly since the oldest did.
+// fullWait is the time until a sample finds the queue no longer full.
+func fullWait(cfg Config, s *snapshot) time.Duration {
+	return drainTime(cfg, float64(s.pending)-math.Ceil(stays*float64(cfg.MaxPending))+1, s.flow, cfg.SampleInterval)
+}
+
+// slowWait is the time until a sample finds no job too old. How many are is
+// estimated as if they had come evenly since the oldest did. Those behind grow
+// older while those before them are taken.
 func slowWait(cfg Config, s *snapshot) time.Duration {
-	older := max(0, float64(s.age-cfg.MaxAge)) / float64(s.age)
-	return drainTime(cfg, 1+float64(s.pending)*older, s.drainPerSecond)
+	jobs, over := float64(s.pending), (s.age - time.Duration(stays*float64(cfg.MaxAge))).Seconds()
+	if s.flow.perSecond > 0 {
+		if younger := s.age.Seconds()/jobs - 1/s.flow.perSecond; younger*jobs > over { // with each job
+			jobs = over / younger
+		}
+	}
+	return drainTime(cfg, 1+jobs, s.flow, cfg.SampleInterval)
 }
 
-func drainTime(cfg Config, jobs, perSecond float64) time.Duration {
-	if perSecond <= 0 {
+// surety makes nine of ten waits long enough where jobs leave at random: by how many
+// standard deviations a wait is longer than the mean. 1.28 would do (a normal
+// distribution's), were the rate not known from a few jobs only.
+const surety = 1.5
+
+// drainTime is the time in which so many jobs leave, to be depended on, and that
+// until it is seen.
+func drainTime(cfg Config, jobs float64, f flow, seen time.Duration) time.Duration {
+	if f.perSecond <= 0 {
 		return cfg.RetryDelay
 	}
-	seconds := jobs / perSecond
+	// Both when they leave and the rate, for it is made from a few jobs too.
+	jobs = max(1, jobs)
+	seconds := (jobs+surety*math.Sqrt(jobs+jobs*jobs/f.jobs))/f.perSecond + seen.Seconds()
 	if seconds >= cfg.RetryMax.Seconds() {
 		return cfg.RetryMax
 	}
@@ -107,6 +134,11 @@ func verdict(state State, wait time.Duration, jitter float64) Verdict {
 	if state == StateOK {
 		return Verdict{State: StateOK}
 	}
-	seconds := math.Ceil(wait.Seconds() * (1 + maxJitter*jitter))
-	return Verdict{State: state, RetryAfter: time.Duration(max(1, seconds)) * time.Second}
+	jittered := time.Duration(float64(wait) * (1 + maxJitter*jitter))
+	return Verdict{State: state, RetryAfter: wholeSeconds(jittered)}
+}
+
+// wholeSeconds rounds a wait up to what the header can say.
+func wholeSeconds(wait time.Duration) time.Duration {
+	return time.Duration(max(1, math.Ceil(wait.Seconds()))) * time.Second
 }

@@ -1,6 +1,7 @@
 package backpressure
 
 import (
+	"math"
 	"testing"
 	"time"
 )
@@ -12,7 +13,7 @@ func TestJudge(t *testing.T) {
 		return &snapshot{reading: reading{pending: pending, age: age, ageKnown: true}, at: now}
 	}
 	draining := func(s *snapshot, perSecond float64) *snapshot {
-		s.drainPerSecond = perSecond
+		s.flow = flow{perSecond: perSecond, jobs: 1e12} // so many that nothing is left to chance but the jobs
 		return s
 	}
 	ageless := func(pending int64) *snapshot {
@@ -27,6 +28,10 @@ func TestJudge(t *testing.T) {
 	}
 	both := only(40, 600*time.Second)
 	const delay, longest = 30 * time.Second, 600 * time.Second
+	// sure is the time in which so many jobs surely leave, and a sample sees it.
+	sure := func(jobs, perSecond float64) time.Duration {
+		return time.Second + time.Duration((jobs+surety*math.Sqrt(jobs))/perSecond*float64(time.Second))
+	}
 
 	cases := map[string]struct {
 		cfg   func(*Config)
@@ -57,17 +62,20 @@ func TestJudge(t *testing.T) {
 		"both off, without a sample":    {only(0, 0), nil, StateOK, 0},
 		"both off, with a stale sample": {only(0, 0), aged(snap(1e6, 1e6*time.Second), time.Hour), StateOK, 0},
 
-		// 139 waiting, 39 allowed: 100 have to go.
-		"full, drained at 2/s":      {both, draining(snap(139, 0), 2), StateFull, 50 * time.Second},
+		// 139 waiting, full until there are 35: 104 have to go.
+		"full, drained at 2/s":      {both, draining(snap(139, 0), 2), StateFull, sure(104, 2)},
 		"full, drained fast":        {both, draining(snap(139, 0), 1000), StateFull, delay},
 		"full, hardly drained":      {both, draining(snap(139, 0), 0.01), StateFull, longest},
-		"full by one":               {both, draining(snap(40, 0), 1.0/45), StateFull, 45 * time.Second},
-		"limit of one":              {only(1, 0), draining(snap(1, 0), 1.0/45), StateFull, 45 * time.Second},
+		"full by one":               {both, draining(snap(40, 0), 1.0/45), StateFull, sure(5, 1.0/45)},
+		"limit of one":              {only(1, 0), draining(snap(1, 0), 1.0/45), StateFull, sure(1, 1.0/45)},
 		"full, drained a tiny rate": {both, draining(snap(1<<62, 0), 1e-300), StateFull, longest},
-		// 30 jobs over 800 s: a quarter is older than 600 s, with the oldest 1 + 7.5.
-		"slow, drained at 0.1/s": {both, draining(snap(30, 800*time.Second), 0.1), StateSlow, 85 * time.Second},
+		// 30 jobs over 800 s: each is 26.7 s younger than the one before it, but has to
+		// wait 10 s longer. The one that is to be below 540 s is the 16.6th.
+		"slow, drained at 0.1/s": {both, draining(snap(30, 800*time.Second), 0.1), StateSlow, sure(16.6, 0.1)},
 		"slow, hardly drained":   {both, draining(snap(30, 800*time.Second), 0.001), StateSlow, longest},
-		"slow by nothing":        {both, draining(snap(30, 600*time.Second), 0.02), StateSlow, 50 * time.Second},
+		"slow by nothing":        {both, draining(snap(30, 600*time.Second), 0.2), StateSlow, sure(5, 0.2)},
+		"slow until it is empty": {only(0, 100*time.Second), draining(snap(30, 1000*time.Second), 0.3), StateSlow, sure(31, 0.3)},
+		"full and slow":          {both, draining(snap(40, 1200*time.Second), 1), StateFull, sure(1+660/29., 1)},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -1,0 +1,75 @@
+package backpressure
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+func TestTurns(t *testing.T) {
+	t.Parallel()
+	const must, apart, longest = 30 * time.Second, 10 * time.Second, time.Minute
+	start := time.Now()
+	var turns turns
+	for i, step := range []struct {
+		second float64
+		caller string
+		want   float64
+	}{
+		{0, "a", 30},
+		{0, "b", 40},
+		{0, "c", 50},
+		{5, "b", 35},   // too early: keeps its turn
+		{5, "b", 35},   // however often
+		{20, "b", 30},  // too early, but the queue is what it is
+		{31, "a", 30},  // came back and found no room: 61
+		{41, "b", 30},  // likewise: 71
+		{41, "d", 40},  // 81
+		{41, "e", 50},  // 91
+		{41, "f", 60},  // 101
+		{41, "g", 60},  // no turn: as long as the longest
+		{41, "h", 60},  // likewise
+		{200, "i", 30}, // nobody waits any more
+	} {
+		now := start.Add(time.Duration(step.second * float64(time.Second)))
+		if got := turns.take(step.caller, now, must, apart, longest); got.Seconds() != step.want {
+			t.Errorf("step %d: %s is to wait %s, want %v s", i, step.caller, got, step.want)
+		}
+	}
+}
+
+func TestTurnsAreForgotten(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	var turns turns
+	for i := range maxTurns + 100 {
+		turns.take(fmt.Sprint(i), now, time.Second, 0, time.Minute)
+	}
+	if n := len(turns.of); n != maxTurns {
+		t.Errorf("%d turns kept, want %d", n, maxTurns)
+	}
+	turns.forget(now.Add(time.Second))
+	if n := len(turns.of); n != 0 {
+		t.Errorf("%d turns kept that are over", n)
+	}
+}
+
+// TestTurn: who is told, and by what rate.
+func TestTurn(t *testing.T) {
+	t.Parallel()
+	m := newTestMonitor(validConfig(), nil)
+	turn := func(caller string) time.Duration {
+		return m.Turn(caller, 30*time.Second).Round(time.Second)
+	}
+	if a, b := turn("a"), turn("b"); a != 30*time.Second || b != a {
+		t.Errorf("%s and %s while no rate is known, want 30 s", a, b)
+	}
+	// A turn for every second job, of two, and of those a quarter is ours.
+	m.newest.Store(&snapshot{at: time.Now(), flow: flow{perSecond: 2, jobs: 10, share: 0.25}})
+	if a, b := turn("a"), turn("b"); a != 30*time.Second || b != 34*time.Second {
+		t.Errorf("%s and %s, want 30 and 34 s", a, b)
+	}
+	if again := turn("b"); again != 34*time.Second {
+		t.Errorf("%s for the same caller, want 34 s", again)
+	}
+}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -23,11 +24,20 @@ type Response struct {
 // RetryAfter is the answer's Retry-After, which must be a number of seconds of at least 1.
 func (r Response) RetryAfter(tb testing.TB) time.Duration {
 	tb.Helper()
+	wait, err := r.Wait()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return wait
+}
+
+// Wait is the same where a test can't be ended.
+func (r Response) Wait() (time.Duration, error) {
 	seconds, err := strconv.Atoi(r.Header.Get("Retry-After"))
 	if err != nil || seconds < 1 {
-		tb.Fatalf("Retry-After: got %q of a %d, want whole seconds of at least 1", r.Header.Get("Retry-After"), r.Status)
+		return 0, fmt.Errorf("Retry-After: got %q of a %d, want whole seconds of at least 1", r.Header.Get("Retry-After"), r.Status) //nolint:staticcheck // a header's name
 	}
-	return time.Duration(seconds) * time.Second
+	return time.Duration(seconds) * time.Second, nil
 }
 
 // client follows no redirects: they are answers to look at.
@@ -52,6 +62,35 @@ func Caller(tb testing.TB) string {
 	}
 	tb.Fatal("no documentation addresses are left for this caller")
 	return ""
+}
+
+// crowd is for many requests at once, over connections that are kept.
+var crowd = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 300}}
+
+// Ask sends a POST and may be called by any goroutine; a body is JSON, headers are lines of the form "Name: value". A
+// request that was begun is also ended, so that each is counted.
+func (e *Envoy) Ask(ctx context.Context, path, body string, headers ...string) (Response, error) {
+	req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodPost, "http://"+e.Addr+path, strings.NewReader(body))
+	if err != nil {
+		return Response{}, fmt.Errorf("make request: %w", err)
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		req.Header.Add(name, value)
+	}
+	resp, err := crowd.Do(req)
+	if err != nil {
+		return Response{}, fmt.Errorf("ask: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return Response{}, fmt.Errorf("read answer: %w", err)
+	}
+	return Response{Status: resp.StatusCode, Header: resp.Header, Body: string(text)}, nil
 }
 
 // do sends one request; headers are lines of the form "Name: value".

@@ -27,8 +27,11 @@ func StartAPI(tb testing.TB, queueURL string) *API {
 	tb.Helper()
 	a := &API{}
 	a.Process = StartProcess(tb, Command{
-		Name: "api", Path: Tool(tb, "uvicorn"), Args: []string{"app:app", "--port", "0"},
-		Dir: exampleDir(), Env: pythonEnv(queueURL, nil),
+		Name: "api", Path: Tool(tb, "uvicorn"),
+		// uvicorn ends idle connections after 5 s, at times just as Envoy sends the next request by one: a 503 that is
+		// not the gate's.
+		Args: []string{"app:app", "--port", "0", "--timeout-keep-alive", "300"},
+		Dir:  exampleDir(), Env: pythonEnv(queueURL, nil),
 	})
 	a.Addr = a.WaitLog(tb, uvicornLine)[1]
 	return a

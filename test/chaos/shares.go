@@ -1,0 +1,154 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
+	"github.com/refrakt-hub/refrakt-gate/test/e2e"
+)
+
+// Shares is what each caller got of a fleet of three gates on one Redis that all of them asked without end.
+type Shares struct {
+	For      time.Duration
+	Asked    int
+	Least    float64 // part of capacity + rate·t that the caller got who got least
+	Above    int     // by which a caller was above that in any span of time
+	Deprived int     // denials of callers that had a token
+	Failed   int     // requests with another answer than 200 or 429
+}
+
+const (
+	shareCallers  = 20
+	shareCapacity = 40
+	sharePerSec   = 20
+)
+
+// request is one of a caller's. All that is known of the moment at which its token was asked for is that it is between.
+type request struct {
+	sent, done time.Time
+	admitted   bool
+}
+
+// PlayShares has every caller ask all three gates at once for so long.
+func PlayShares(tb testing.TB, d time.Duration) Shares {
+	tb.Helper()
+	api := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	tb.Cleanup(api.Close)
+	settings := map[string]string{
+		"QUEUE_URL": redistest.Start(tb).URL(), "REDIS_TIMEOUT": patientTimeout,
+		"RATE_LIMIT_ASSISTANT_BURST": fmt.Sprint(shareCapacity), "RATE_LIMIT_ASSISTANT_PER_MINUTE": fmt.Sprint(60 * sharePerSec),
+	}
+	var envoys []*e2e.Envoy
+	for range 3 {
+		envoys = append(envoys, e2e.StartEnvoy(tb, e2e.PatientConfig(tb), strings.TrimPrefix(api.URL, "http://"), e2e.StartGate(tb, settings).GRPC))
+	}
+	out := Shares{For: d, Least: 1}
+	ctx, cancel := context.WithTimeout(tb.Context(), d)
+	defer cancel()
+	var mu sync.Mutex
+	callers := make([][]request, shareCallers)
+	var asking sync.WaitGroup
+	for i := range callers {
+		address := fmt.Sprint("CF-Connecting-IP: 198.51.100.", i)
+		for _, envoy := range envoys {
+			asking.Go(func() {
+				for ; ctx.Err() == nil; wait(ctx, 10*time.Millisecond) { // for more there are no processors
+					q := request{sent: time.Now()}
+					r, err := envoy.Ask(ctx, "/assistant", "", address)
+					q.done, q.admitted = time.Now(), r.Status == http.StatusOK
+					mu.Lock()
+					if err != nil || !q.admitted && r.Status != http.StatusTooManyRequests {
+						out.Failed++
+					} else {
+						callers[i] = append(callers[i], q)
+					}
+					mu.Unlock()
+				}
+			})
+		}
+	}
+	asking.Wait()
+	for _, requests := range callers {
+		out.Asked += len(requests)
+		out.judge(requests)
+	}
+	return out
+}
+
+// judge holds one caller's requests to a bucket that was full when it came.
+func (s *Shares) judge(requests []request) {
+	var sent, done []time.Time // of those that were admitted
+	first, last := requests[0].done, requests[0].sent
+	for _, r := range requests {
+		first = earlier(first, r.done)
+		last = later(last, r.sent)
+		if r.admitted {
+			sent, done = append(sent, r.sent), append(done, r.done)
+		}
+	}
+	slices.SortFunc(sent, time.Time.Compare)
+	slices.SortFunc(done, time.Time.Compare)
+	holds := func(d time.Duration) float64 { return shareCapacity + sharePerSec*d.Seconds() }
+
+	// A span that begins before the i-th was sent and ends when the j-th is done has j - i + 1 takes or more in it, if
+	// these are sorted apart: the i-th take is not before the i-th sent, and the j-th not after the j-th done.
+	for i := range sent {
+		for j := i; j < len(done); j++ {
+			s.Above = max(s.Above, j-i+1-int(holds(done[j].Sub(sent[i]))))
+		}
+	}
+	for _, r := range requests {
+		if r.admitted {
+			continue
+		}
+		// At most these were taken before. One of them may be the token that it asked for.
+		taken, _ := slices.BinarySearchFunc(sent, r.done, time.Time.Compare)
+		if t := r.sent.Sub(first); t > 0 && float64(taken) <= holds(t)-1 {
+			s.Deprived++
+		}
+	}
+	s.Least = min(s.Least, float64(len(sent))/holds(last.Sub(first)))
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func (s Shares) wrong() (wrong []string) {
+	if s.Failed > 0 {
+		wrong = append(wrong, fmt.Sprintf("%d requests got another answer than 200 or 429", s.Failed))
+	}
+	if s.Above > 0 {
+		wrong = append(wrong, fmt.Sprintf("a caller got %d requests more than its bucket holds", s.Above))
+	}
+	if s.Deprived > 0 {
+		wrong = append(wrong, fmt.Sprintf("%d requests of callers with a token were denied", s.Deprived))
+	}
+	return wrong
+}
+
+// late lists the targets that were missed: on a machine that is too slow callers can't ask often enough.
+func (s Shares) late() (missed []string) {
+	if s.Least < 0.999 {
+		missed = append(missed, fmt.Sprintf("a caller got %.2f %% of what its bucket held, the target is 99.9 %%", 100*s.Least))
+	}
+	return missed
+}

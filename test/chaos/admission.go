@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -85,6 +86,10 @@ func (b Bursts) wrong() (wrong []string) {
 	return wrong
 }
 
+func (b Bursts) seen() string {
+	return fmt.Sprintf("%d to %d jobs each time; the limit is %d", slices.Min(b.Jobs), slices.Max(b.Jobs), maxPending)
+}
+
 // late is for figures that depend on the machine; these don't.
 func (Bursts) late() []string { return nil }
 
@@ -124,6 +129,11 @@ func PlayDrained(tb testing.TB, d time.Duration) (out Drained) {
 
 // Admitted is the part of what workers can do that the gates let in.
 func (d Drained) Admitted() float64 { return d.Behind / d.Full }
+
+func (d Drained) seen() string {
+	return fmt.Sprintf("at most %d waited; the queue was empty at %.1f %% of the looks; %.1f %% of what workers take from a queue that is always full was let in",
+		d.Deepest, 100*d.Idle, 100*d.Admitted())
+}
 
 func (d Drained) wrong() (wrong []string) {
 	if d.Deepest > maxPending {
@@ -176,6 +186,10 @@ func PlayThreshold(tb testing.TB, d time.Duration) Threshold {
 		out.Deepest = max(out.Deepest, s.Client.LLen(tb.Context(), queued).Val())
 	}
 	return out
+}
+
+func (t Threshold) seen() string {
+	return fmt.Sprintf("the state changed %d times, what `/assistant` was told %d times; at most %d waited", t.Changes, t.Turned, t.Deepest)
 }
 
 func (t Threshold) wrong() (wrong []string) {

@@ -6,36 +6,41 @@ import (
 	"slices"
 	"testing"
 	"time"
-
-	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
 
-// TestChaosAdmission measures who is let in, or what of it FAULT names.
-func TestChaosAdmission(t *testing.T) {
-	e2e.Race = false
-	type figures interface {
-		wrong() []string
-		late() []string
-	}
-	for _, m := range []struct {
-		name string
-		play func(testing.TB) figures
-	}{
-		{"admission-bursts", func(tb testing.TB) figures { return PlayBursts(tb, 20) }},
-		{"admission-drained", func(tb testing.TB) figures { return PlayDrained(tb, 10*time.Second) }},
-		{"admission-threshold", func(tb testing.TB) figures { return PlayThreshold(tb, time.Minute) }},
-		{"admission-told", func(tb testing.TB) figures { return PlayTold(tb, 150) }},
-		{"admission-shares", func(tb testing.TB) figures { return PlayShares(tb, time.Minute) }},
-	} {
+// measurement is one of who is let in.
+type measurement struct {
+	name, what string
+	play       func(testing.TB) admitted
+}
+
+// measurements are all of them.
+var measurements = []measurement{
+	{"admission-bursts", "300 requests at once to three gates, no worker, 20 times", func(tb testing.TB) admitted { return PlayBursts(tb, 20) }},
+	{"admission-drained", "more requests than the workers' 50 jobs a second, three gates, 10 s", func(tb testing.TB) admitted { return PlayDrained(tb, 10*time.Second) }},
+	{"admission-threshold", "the depth around the limit, a minute", func(tb testing.TB) admitted { return PlayThreshold(tb, time.Minute) }},
+	{"admission-told", "150 clients sent away at once by three gates, who come back as told; 20 jobs a second", func(tb testing.TB) admitted { return PlayTold(tb, 150) }},
+	{"admission-shares", "20 callers ask three gates without end, a minute", func(tb testing.TB) admitted { return PlayShares(tb, time.Minute) }},
+}
+
+// playAdmission plays those that are chosen, and adds what was seen to the report.
+func playAdmission(t *testing.T, r *Report) {
+	t.Helper()
+	var rows []row
+	for _, m := range measurements {
 		if !chosen(m.name) {
 			continue
 		}
 		t.Run(m.name, func(t *testing.T) {
 			f := m.play(t)
-			t.Logf("%+v", f)
+			rows = append(rows, row{m.name, m.what, f.seen()})
+			t.Log(f.seen())
 			for _, wrong := range slices.Concat(f.wrong(), f.late()) {
 				t.Error(wrong)
 			}
 		})
+	}
+	if len(rows) > 0 {
+		r.Add("Who is let in", admissionTable(rows))
 	}
 }

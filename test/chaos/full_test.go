@@ -35,7 +35,7 @@ func chosen(name string) bool {
 	return len(only) == 0 || slices.Contains(only, name)
 }
 
-// TestChaos plays every fault, or those that FAULT names, and reports.
+// TestChaos plays every fault and measures who is let in, or what of it FAULT names, and reports.
 func TestChaos(t *testing.T) {
 	e2e.Race = false // times are measured
 	var all []Figures
@@ -57,6 +57,7 @@ func TestChaos(t *testing.T) {
 		})
 	}
 	var r Report
+	playAdmission(t, &r)
 	if len(all) > 0 {
 		r.Add("Faults", faultTable(all))
 	}

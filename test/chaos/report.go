@@ -33,6 +33,25 @@ func faultTable(all []Figures) string {
 	return b.String()
 }
 
+// admitted is what was measured of who is let in.
+type admitted interface {
+	seen() string
+	wrong() []string // whatever the machine's speed
+	late() []string  // targets that were missed
+}
+
+// row is one measurement.
+type row struct{ name, what, seen string }
+
+func admissionTable(rows []row) string {
+	var b strings.Builder
+	b.WriteString("| | what is done | seen |\n|---|---|---|\n")
+	for _, r := range rows {
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.name, r.what, r.seen)
+	}
+	return b.String()
+}
+
 // The part of a document that a run writes anew.
 const (
 	figuresBegin = "<!-- figures -->\n"

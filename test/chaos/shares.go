@@ -132,6 +132,11 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
+func (s Shares) seen() string {
+	return fmt.Sprintf("of capacity + rate·t, who got least got %.2f %%, and nobody more than %d above it in any span of time; %d of %d requests were denied with a token there",
+		100*s.Least, s.Above, s.Deprived, s.Asked)
+}
+
 func (s Shares) wrong() (wrong []string) {
 	if s.Failed > 0 {
 		wrong = append(wrong, fmt.Sprintf("%d requests got another answer than 200 or 429", s.Failed))

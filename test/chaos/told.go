@@ -89,6 +89,11 @@ func PlayTold(tb testing.TB, clients int) Told {
 	return out
 }
 
+func (t Told) seen() string {
+	return fmt.Sprintf("%d of %d times who came back found room; the last of %d was in after %v, where workers need %v for all; told %v at most",
+		t.Room, t.Back, t.Clients, round(t.Last), t.Shortest, t.Longest)
+}
+
 func (t Told) wrong() (wrong []string) {
 	if t.Back == 0 {
 		wrong = append(wrong, "nobody was sent away")

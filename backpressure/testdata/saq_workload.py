@@ -107,7 +107,7 @@ async def enqueue(queue, kind):
         case "running abort":
             return await queue.enqueue("work", seconds=30, timeout=60, source="assistant")
         case "kept nowhere":
-            return await queue.enqueue("work", ttl=-1, seconds=0.3, source="assistant")
+            return await queue.enqueue("work", ttl=-1, seconds=2.0, source="assistant")
         case "sourceless":
             return await queue.enqueue("work")
         case "odd source":

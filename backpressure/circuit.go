@@ -11,7 +11,13 @@ import (
 const (
 	circuitFailures = 5                      // in a row, until it opens
 	circuitTimeout  = 500 * time.Millisecond // until an open one lets a probe through
+	// slowAnswer is from when on an answer counts against Redis: a sample has time for
+	// it, a request has not.
+	slowAnswer = 250 * time.Millisecond
 )
+
+// errSlow says that an answer came, but too late for a request.
+var errSlow = errors.New("Redis answers slowly")
 
 // circuit spares requests the wait for a Redis that is away.
 type circuit struct {
@@ -45,6 +51,18 @@ func attempt(ctx context.Context, ask func(context.Context) error) error {
 		return context.Canceled
 	}
 	return err
+}
+
+// inTime is ask with an answer that comes late as errSlow.
+func inTime(ask func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		begin := time.Now()
+		err := ask(ctx)
+		if err == nil && time.Since(begin) > slowAnswer {
+			return errSlow
+		}
+		return err
+	}
 }
 
 // refused tells the circuit's own errors from Redis's: nothing was asked.

@@ -143,11 +143,14 @@ func (m *Monitor) Sample(ctx context.Context) error {
 		r, err = m.read(ctx, m.drain.last.marks)
 		return err
 	}
-	err := m.circuit.do(ctx, ask)
-	if refused(err) {
+	err := m.circuit.do(ctx, inTime(ask))
+	switch {
+	case refused(err):
 		// Nobody waits for a sample, so it asks all the same: the answer and the
 		// true error are worth having, only the circuit hears of neither.
 		err = attempt(ctx, ask)
+	case errors.Is(err, errSlow):
+		err = nil // only the circuit is to hear of that
 	}
 	if err != nil {
 		if !errors.Is(err, context.Canceled) {

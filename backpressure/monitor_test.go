@@ -241,6 +241,44 @@ func TestRunBoundsASample(t *testing.T) {
 	}
 }
 
+// TestSlowSamplesOpenTheCircuit: answers that come late tell of the queue, and keep
+// requests from waiting for theirs.
+func TestSlowSamplesOpenTheCircuit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		late := slowAnswer + time.Millisecond
+		m := newTestMonitor(validConfig(), nil) // a nil client: Admit would panic if it asked
+		m.read = func(context.Context, marks) (reading, error) {
+			time.Sleep(late)
+			return reading{pending: 7, ageKnown: true}, nil
+		}
+		for range circuitFailures {
+			if !m.circuit.closed() {
+				t.Fatal("circuit open too early")
+			}
+			must(t, m.Sample(t.Context()))
+		}
+		for range 3 {
+			after(circuitTimeout + time.Millisecond)
+			must(t, m.Sample(t.Context()))
+			if m.circuit.closed() {
+				t.Fatal("a late answer closed the circuit")
+			}
+			wantState(t, m, StateOK)
+			if v := m.Admit(t.Context()); v.State != StateUnknown {
+				t.Errorf("state %s, want unknown", v.State)
+			}
+		}
+		late = slowAnswer
+		after(circuitTimeout + time.Millisecond)
+		must(t, m.Sample(t.Context()))
+		if !m.circuit.closed() {
+			t.Error("an answer in time did not close the circuit")
+		}
+		wantCounter(t, m.metrics.sampleErrors, 0)
+	})
+}
+
 // TestSampleAsksThroughAnOpenCircuit: whoever waits for Redis at the start needs
 // the true reason, and the answer as soon as there is one.
 func TestSampleAsksThroughAnOpenCircuit(t *testing.T) {

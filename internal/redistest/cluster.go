@@ -115,18 +115,8 @@ func waitInfo(ctx context.Context, tb testing.TB, c *redis.Client, want ...strin
 
 func wait(ctx context.Context, tb testing.TB, what string, check func() error) {
 	tb.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			tb.Fatalf("wait for %s: %v", what, err)
-		case <-tick.C:
-		}
+	if err := poll(ctx, check); err != nil {
+		tb.Fatalf("wait for %s: %v", what, err)
 	}
 }
 

@@ -127,16 +127,30 @@ func (s *Server) Launch(args ...string) {
 func (s *Server) WaitReady(ctx context.Context) error {
 	c := redis.NewClient(&redis.Options{Network: "unix", Addr: s.Socket, MaxRetries: -1, ContextTimeoutEnabled: true})
 	defer c.Close()
+	err := poll(ctx, func() error {
+		if err := c.Ping(ctx).Err(); err != nil && !strings.HasPrefix(err.Error(), "NOAUTH") {
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("no answer on %s: %w", s.Socket, err)
+	}
+	return nil
+}
+
+// poll calls check until it returns nil, or ctx ends; then it returns check's last error.
+func poll(ctx context.Context, check func() error) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		err := c.Ping(ctx).Err()
-		if err == nil || strings.HasPrefix(err.Error(), "NOAUTH") {
+		err := check()
+		if err == nil {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("no answer on %s: %w", s.Socket, err)
+			return err
 		case <-tick.C:
 		}
 	}

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"maps"
 	"os"
 	"testing"
 
@@ -27,7 +28,8 @@ func TestFaults(t *testing.T) {
 			t.Parallel()
 			// A machine that stalls is no outage.
 			setup := scene.Setup
-			setup.RedisTimeout = "500ms"
+			setup.Settings = map[string]string{"REDIS_TIMEOUT": "500ms"}
+			maps.Copy(setup.Settings, scene.Setup.Settings)
 			w := NewWorld(t, e2e.PatientConfig(t), setup)
 			// Not tests of their own: what a fault replaces lives on in the next.
 			for _, f := range scene.Faults {

@@ -56,8 +56,6 @@ type Setup struct {
 	Cluster  bool              // the buckets are in a Redis Cluster
 	Clock    bool              // Redis's clock can be set
 	Settings map[string]string // of the gates, besides
-	// RedisTimeout is REDIS_TIMEOUT; "" is the default.
-	RedisTimeout string
 }
 
 // NewWorld starts one. Its processes end with the test.
@@ -92,9 +90,6 @@ func NewWorld(tb testing.TB, config string, setup Setup) *World {
 	if setup.Cluster {
 		w.Cluster = redistest.StartCluster(tb, 3, true)
 		w.settings["RATE_LIMIT_REDIS_URL"] = w.Cluster.URL()
-	}
-	if setup.RedisTimeout != "" {
-		w.settings["REDIS_TIMEOUT"] = setup.RedisTimeout
 	}
 	maps.Copy(w.settings, setup.Settings)
 	w.API = e2e.StartAPI(tb, w.apiQueue)
@@ -173,7 +168,7 @@ func (w *World) degraded(tb testing.TB) bool {
 	return false
 }
 
-// fallback says whether every gate decides by its own buckets, or with any=true some gate.
+// awaitFallback waits until every gate decides by its own buckets.
 func (w *World) awaitFallback(tb testing.TB) {
 	tb.Helper()
 	e2e.Poll(tb, time.Minute, "the breakers to open", func() error {

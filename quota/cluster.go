@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/breaker"
 )
 
 // Topology tells which server of a Redis Cluster has a key; see
@@ -43,7 +45,7 @@ var _ guarded = (*Cluster)(nil)
 
 // clusterServer is one primary and a key that it has, to probe it with.
 type clusterServer struct {
-	*breaker
+	*guardedStore
 
 	client *redis.Client
 	key    string
@@ -67,7 +69,7 @@ func (c *Cluster) Take(ctx context.Context, limit Limit, keys ...string) (Result
 			return Result{}, err
 		}
 		if s.open() { // before a token is taken elsewhere
-			return Result{}, errOpen
+			return Result{}, breaker.ErrOpen
 		}
 		places = append(places, place{s, key})
 	}
@@ -111,7 +113,7 @@ func (c *Cluster) server(ctx context.Context, key string) (*clusterServer, error
 	defer c.mu.Unlock()
 	s := c.servers[addr]
 	if s == nil || s.client != client { // the topology makes a new client when a server comes back
-		s = &clusterServer{breaker: newBreaker(NewRedis(client), c.log.With("server", addr)), client: client, key: key}
+		s = &clusterServer{guardedStore: guard(NewRedis(client), c.log.With("server", addr)), client: client, key: key}
 		c.servers[addr] = s
 	}
 	return s, nil

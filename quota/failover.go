@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/breaker"
 )
 
 // ErrUnavailable says that no store could be asked.
@@ -30,10 +32,11 @@ var _ Store = (*Failover)(nil)
 func NewFailover(store, fallback Store, share float64, reg prometheus.Registerer, log *slog.Logger) *Failover {
 	g, ok := store.(guarded)
 	if !ok {
-		g = newBreaker(store, log)
+		g = guard(store, log)
 	}
 	f := &Failover{store: g, fallback: fallback, share: share, log: log}
 	f.metrics = newMetrics(reg, f.Degraded)
+	breaker.Register(reg, "limiter", f.Degraded)
 	return f
 }
 
@@ -46,7 +49,7 @@ func (f *Failover) Take(ctx context.Context, limit Limit, keys ...string) (Resul
 			f.metrics.duration.Observe(time.Since(start).Seconds())
 			return r, nil
 		}
-		if !errors.Is(err, errOpen) {
+		if !errors.Is(err, breaker.ErrOpen) {
 			f.metrics.errors.Inc()
 			f.log.DebugContext(ctx, "limiter store failed", "error", err)
 		}

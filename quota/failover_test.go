@@ -78,7 +78,7 @@ func TestFailoverStopsAskingAndComesBack(t *testing.T) {
 		if r, err := f.Take(ctx, oneToken, "a"); err != nil || r.Fallback || !r.Taken {
 			t.Errorf("take with the store back: %+v, %v", r, err)
 		}
-		if lost, back := strings.Count(log.String(), "lost"), strings.Count(log.String(), "is back"); lost != 1 || back != 1 {
+		if lost, back := strings.Count(log.String(), "Redis lost"), strings.Count(log.String(), "Redis is back"); lost != 1 || back != 1 {
 			t.Errorf("logged %d losses and %d returns, want one each:\n%s", lost, back, log)
 		}
 		cancel()

@@ -165,7 +165,10 @@ func TestRedisKilledUnderTraffic(t *testing.T) {
 				}
 			}
 			// Once a change, not once a request; a machine that stalls may add a change of its own.
-			for lost, back := range map[string]string{"limiter store lost": "limiter store is back", "queue sampling fails": "queue sampling works again"} {
+			for lost, back := range map[string]string{
+				`Redis lost: requests are decided without it","breaker":"limiter"`: `Redis is back: requests ask it again","breaker":"limiter"`,
+				"queue sampling fails": "queue sampling works again",
+			} {
 				n, m := strings.Count(gate.Log(), lost), strings.Count(gate.Log(), back)
 				if n == 0 || n != m || n > 5 {
 					t.Errorf("%q is logged %d times, %q %d times; want a line for each change", lost, n, back, m)

@@ -338,7 +338,7 @@ func TestSecretsStayInside(t *testing.T) {
 		t.Errorf("/metrics with the token: got %d", metrics.Status)
 	}
 	redis.Kill()
-	g.WaitLog(t, regexp.MustCompile("limiter store lost"))
+	g.WaitLog(t, regexp.MustCompile(`"Redis lost.*"breaker":"limiter"`))
 	check(t, conn, "203.0.113.9", map[string]string{"x-user-id": "ann-of-green-gables"})
 	g.Stop(t)
 	if !strings.Contains(g.Log(), `"msg":"decided"`) {

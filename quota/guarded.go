@@ -1,0 +1,93 @@
+package quota
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/breaker"
+)
+
+const (
+	// tripAfter failures in a row open the breaker.
+	tripAfter = 3
+	// probeInterval is the time between two probes; probeTimeout bounds one.
+	probeInterval = 500 * time.Millisecond
+	probeTimeout  = 250 * time.Millisecond
+)
+
+// probeLimit is never exhausted: at two probes a second each finds it full.
+var probeLimit = Limit{Capacity: 1000, Interval: time.Millisecond}
+
+// guarded is a store that is not asked while it is known to be away.
+type guarded interface {
+	Store
+	// open says whether it, or a part of it, is not asked.
+	open() bool
+	// probe finds out whether it can be asked.
+	probe(ctx context.Context)
+}
+
+// guardedStore is one store behind a circuit breaker. While the breaker is open,
+// Take fails at once with [breaker.ErrOpen], so that no request waits. A probe
+// takes a token as requests do, and finds out when the store is back.
+type guardedStore struct {
+	store Store
+	b     *breaker.Breaker
+	log   *slog.Logger
+}
+
+var _ guarded = (*guardedStore)(nil)
+
+// guard puts a closed breaker before store.
+func guard(store Store, log *slog.Logger) *guardedStore {
+	return &guardedStore{store: store, log: log, b: breaker.New(breaker.Settings{
+		Name:     "limiter",
+		Failures: tripAfter,
+		Timeout:  probeInterval / 2, // shorter than the interval, so that each probe counts
+		Ignore:   blameless,
+	}, log)}
+}
+
+// blameless says whether an error says nothing about the store: a cluster's bucket
+// has moved to another server, or is of slots that no
+// server has: which one is asked for those is left to chance.
+func blameless(err error) bool {
+	_, moved := redis.IsMovedError(err)
+	_, ask := redis.IsAskError(err)
+	return moved || ask || redis.HasErrorPrefix(err, "CLUSTERDOWN Hash slot not served")
+}
+
+func (g *guardedStore) open() bool { return g.b.Open() }
+
+// Take implements [Store].
+func (g *guardedStore) Take(ctx context.Context, limit Limit, keys ...string) (r Result, err error) {
+	err = g.b.Do(ctx, func(ctx context.Context) (err error) {
+		r, err = g.store.Take(ctx, limit, keys...)
+		return err
+	})
+	return r, err
+}
+
+// Give implements [Store].
+func (g *guardedStore) Give(ctx context.Context, r Result, keys ...string) error {
+	if g.b.Open() {
+		return breaker.ErrOpen
+	}
+	return g.store.Give(ctx, r, keys...)
+}
+
+func (g *guardedStore) probe(ctx context.Context) { g.probeKey(ctx, Key("probe", "gate")) }
+
+// probeKey probes with a bucket of this name.
+func (g *guardedStore) probeKey(ctx context.Context, key string) {
+	err := g.b.Probe(ctx, func(ctx context.Context) error {
+		_, err := g.store.Take(ctx, probeLimit, key)
+		return err
+	})
+	if err != nil {
+		g.log.DebugContext(ctx, "limiter store probe failed", "error", err)
+	}
+}

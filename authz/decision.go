@@ -44,10 +44,16 @@ type Decision struct {
 // finding is what one check says against a request; the zero value is nothing.
 type finding struct {
 	reason Reason
-	wait   time.Duration
+	// wait is asked only if the client is told.
+	wait func() time.Duration
 	// fails says that the request fails the check; otherwise the check could not
 	// be made and its failure mode lets the request through.
 	fails bool
+}
+
+// after is a wait that is known beforehand.
+func after(wait time.Duration) func() time.Duration {
+	return func() time.Duration { return wait }
 }
 
 // apply enters a check's finding into the decision and says whether the request
@@ -60,7 +66,7 @@ func (d *Decision) apply(f finding, shadow bool) (denied bool) {
 	d.Denied = f.fails && !shadow
 	d.Shadow = d.Shadow || f.fails && shadow
 	if d.Denied {
-		d.Wait = f.wait
+		d.Wait = f.wait()
 	}
 	if d.Denied || d.Reason == ReasonOK {
 		d.Reason = f.reason
@@ -87,11 +93,11 @@ func queueFinding(v backpressure.Verdict, mode FailureMode) finding {
 func limitFinding(r quota.Result, err error, mode FailureMode, retry time.Duration) finding {
 	switch {
 	case errors.Is(err, quota.ErrUnavailable):
-		return finding{reason: ReasonLimiterUnavailable, wait: retry, fails: mode != FailAllow}
+		return finding{reason: ReasonLimiterUnavailable, wait: after(retry), fails: mode != FailAllow}
 	case err != nil:
-		return finding{reason: ReasonInternal, wait: retry, fails: mode != FailAllow}
+		return finding{reason: ReasonInternal, wait: after(retry), fails: mode != FailAllow}
 	case !r.Taken:
-		return finding{reason: ReasonRateLimited, wait: r.NextToken(), fails: true}
+		return finding{reason: ReasonRateLimited, wait: r.NextToken, fails: true}
 	default:
 		return finding{}
 	}

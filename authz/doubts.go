@@ -37,8 +37,9 @@ func (s *Server) doubt(ctx context.Context, about doubt) {
 	}
 }
 
-// doubtEnvoy looks for what Envoy would not have sent. It changes no decision.
-func (s *Server) doubtEnvoy(ctx context.Context, r envoy.Request, policy Policy) {
+// doubtEnvoy looks for what Envoy would not have sent, once the request is decided. charged is
+// the caller whose buckets were asked; the zero Caller if none were.
+func (s *Server) doubtEnvoy(ctx context.Context, r envoy.Request, policy Policy, charged Caller) {
 	path, ok := pathOnly(r.Path)
 	switch {
 	case !ok:
@@ -52,6 +53,9 @@ func (s *Server) doubtEnvoy(ctx context.Context, r envoy.Request, policy Policy)
 	}
 	if r.Crowded {
 		s.doubt(ctx, doubtHeaders)
+	}
+	if charged.IPFrom == IPFromProxy {
+		s.doubt(ctx, doubtClient)
 	}
 }
 

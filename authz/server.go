@@ -26,17 +26,13 @@ type Limiter interface {
 	Give(ctx context.Context, r quota.Result, keys ...string) error
 }
 
-// Queue knows the state of the job queue; see [backpressure.Monitor].
+// Queue says whether the job queue can take another job; see [backpressure.Monitor].
 type Queue interface {
-	// Verdict is the state as last seen.
-	Verdict() backpressure.Verdict
-	// Preview is the same for a request that Admit decides on in the end.
-	Preview() backpressure.Verdict
-	// Admit looks once more and, if the queue is not full, counts one job in.
-	Admit(ctx context.Context) backpressure.Verdict
-	// Turn is how long a caller that is denied for a full queue is to wait, of
-	// whom the verdict said retryAfter.
-	Turn(caller string, retryAfter time.Duration) time.Duration
+	// Shed judges the queue by what was seen last, without I/O. caller is the subject
+	// of the caller's address; addsJob says that Admit has the last word on this request.
+	Shed(caller string, addsJob bool) backpressure.Verdict
+	// Admit looks at the queue now and, if it is not full, counts one job in.
+	Admit(ctx context.Context, caller string) backpressure.Verdict
 }
 
 // Limits are the sizes of the buckets, by policy.
@@ -125,14 +121,12 @@ func (s *Server) decideSafely(ctx context.Context, req *authv3.CheckRequest, ove
 		if p := recover(); p != nil {
 			s.complain(ctx, "panic while deciding", "panic", p, "stack", string(debug.Stack()))
 			d = Decision{Policy: d.Policy, Reason: ReasonOK}
-			d.apply(finding{reason: ReasonInternal, wait: failureRetry, fails: s.failsClosed()}, false)
+			d.apply(finding{reason: ReasonInternal, wait: after(failureRetry), fails: s.failsClosed()}, false)
 		}
 	}()
 	r := envoy.Parse(req)
-	s.decide(ctx, r, &d, overloaded)
-	if d.Denied && d.Reason == ReasonQueueFull {
-		d.Wait = s.queue.Turn(s.callers.identify(r).IP, d.Wait)
-	}
+	caller := s.decide(ctx, r, &d, overloaded)
+	s.doubtEnvoy(ctx, r, d.Policy, caller)
 	return d
 }
 
@@ -147,10 +141,10 @@ func (s *Server) failsClosed() bool {
 }
 
 // decide goes through the checks in their fixed order: what costs nothing first,
-// and no token is spent on a request that the queue turns away.
-func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overloaded bool) {
+// and no token is spent on a request that the queue turns away. It returns the caller
+// whose buckets were asked; the zero Caller if none were.
+func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overloaded bool) (charged Caller) {
 	d.Policy, d.Reason = classify(r.Policy, r.Path), ReasonOK
-	s.doubtEnvoy(ctx, r, d.Policy)
 	switches := s.switches.Load()
 	queueShadow, limitShadow := switches.QueueShadow.has(d.Policy), switches.LimitShadow.has(d.Policy)
 	switch {
@@ -159,70 +153,66 @@ func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overl
 		return
 	case d.Policy == PolicyUnknown:
 		s.complain(ctx, "the policy named by Envoy's route is unknown; all its requests are denied", "policy", r.Policy)
-		d.apply(finding{reason: ReasonUnknownPolicy, wait: failureRetry, fails: true}, false)
+		d.apply(finding{reason: ReasonUnknownPolicy, wait: after(failureRetry), fails: true}, false)
 		return
 	case isPreflight(r):
 		d.Reason = ReasonPreflight
 		return
 	case overloaded:
 		s.complain(ctx, "more Checks at once than MAX_CONCURRENT_CHECKS; those beyond are decided by the failure modes")
-		d.apply(finding{reason: ReasonOverloaded, wait: failureRetry, fails: s.failsClosed()}, queueShadow && limitShadow)
+		d.apply(finding{reason: ReasonOverloaded, wait: after(failureRetry), fails: s.failsClosed()}, queueShadow && limitShadow)
 		return
 	}
 
-	if s.queue != nil && d.apply(queueFinding(s.lookAtQueue(d.Policy), s.cfg.QueueFailureMode), queueShadow) {
+	caller := s.callers.identify(r)
+	var queued finding
+	provisional := false
+	if s.queue != nil {
+		v := s.queue.Shed(caller.IP, addsJob(d.Policy))
+		queued, provisional = queueFinding(v, s.cfg.QueueFailureMode), v.Provisional
+	}
+	if !provisional && d.apply(queued, queueShadow) {
 		return
 	}
-	keys, taken := s.take(ctx, r, d, limitShadow)
-	if d.Denied {
-		if s.queue != nil && addsJob(d.Policy) && !queueShadow {
-			s.queueFirst(d)
+
+	var keys []string // of the buckets that were charged
+	if s.cfg.LimitEnabled {
+		charged = caller
+		limited, paid := s.take(ctx, caller, d)
+		if limited.fails && !limitShadow && provisional && !queueShadow {
+			// The queue comes first: a client that both turn away hears of the queue alone.
+			limited, d.Bucket = queued, nil
 		}
-		return
+		if d.apply(limited, limitShadow) {
+			return
+		}
+		keys = paid
 	}
-	if s.queue != nil && addsJob(d.Policy) &&
-		d.apply(queueFinding(s.queue.Admit(ctx), s.cfg.QueueFailureMode), queueShadow) && taken {
-		s.giveBack(ctx, d, keys)
+
+	if s.queue != nil && addsJob(d.Policy) {
+		v := s.queue.Admit(ctx, caller.IP)
+		if d.apply(queueFinding(v, s.cfg.QueueFailureMode), queueShadow) && len(keys) > 0 {
+			s.giveBack(ctx, d, keys)
+		}
 	}
+	return
 }
 
 // addsJob says whether a request is sure to become a job. One to the assistant may.
 func addsJob(p Policy) bool { return p == PolicyRun }
 
-func (s *Server) lookAtQueue(p Policy) backpressure.Verdict {
-	if addsJob(p) {
-		return s.queue.Preview()
-	}
-	return s.queue.Verdict()
-}
-
-// queueFirst keeps the order of the checks for a request that its buckets turned
-// away while Preview had left a full queue to Admit: the client hears of the queue.
-func (s *Server) queueFirst(d *Decision) {
-	if f := queueFinding(s.queue.Verdict(), s.cfg.QueueFailureMode); f.fails {
-		d.apply(f, false)
-		d.Bucket = nil // as for any request that the queue turns away
-	}
-}
-
-// take asks the limiter for the caller's tokens and enters the outcome into d.
-func (s *Server) take(ctx context.Context, r envoy.Request, d *Decision, shadow bool) (keys []string, taken bool) {
-	if !s.cfg.LimitEnabled {
-		return nil, false
-	}
-	caller := s.callers.identify(r)
+// take asks the limiter for the caller's tokens. It returns what the buckets say against
+// the request, and the keys of those that were charged.
+func (s *Server) take(ctx context.Context, caller Caller, d *Decision) (limited finding, charged []string) {
 	s.metrics.callers.WithLabelValues(string(caller.IPFrom), string(caller.UserFrom)).Inc()
-	switch {
-	case caller.IP == unknownIP:
+	if caller.IP == unknownIP {
 		s.metrics.unknownIP.Inc()
-	case caller.IPFrom == IPFromProxy:
-		s.doubt(ctx, doubtClient)
 	}
 	if caller.UserFrom == UserAmbiguous {
 		s.metrics.ambiguous.Inc()
 	}
 	d.Tier = caller.Tier
-	keys = append(keys, quota.Key(string(d.Policy), caller.IP))
+	keys := []string{quota.Key(string(d.Policy), caller.IP)}
 	if caller.User != "" {
 		keys = append(keys, quota.Key(string(d.Policy), caller.User))
 	}
@@ -230,8 +220,10 @@ func (s *Server) take(ctx context.Context, r envoy.Request, d *Decision, shadow 
 	if err == nil {
 		d.Bucket = &result
 	}
-	d.apply(limitFinding(result, err, s.cfg.LimitFailureMode, failureRetry), shadow)
-	return keys, err == nil && result.Taken
+	if err == nil && result.Taken {
+		charged = keys
+	}
+	return limitFinding(result, err, s.cfg.LimitFailureMode, failureRetry), charged
 }
 
 func (s *Server) limit(p Policy, t Tier) quota.Limit {

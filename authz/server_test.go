@@ -41,40 +41,33 @@ func (f fakeLimiter) Give(_ context.Context, _ quota.Result, keys ...string) err
 }
 
 type fakeQueue struct {
-	calls *[]string
-	state backpressure.State // as Preview has it
-	full  bool               // the sample says so, but it is too old for Preview
-	admit backpressure.State
+	calls       *[]string
+	shed        backpressure.State
+	provisional bool // Admit may find room; for requests that it sees
+	admit       backpressure.State
 }
 
-func (f fakeQueue) verdict(s backpressure.State) backpressure.Verdict {
+// verdict notes it when the caller is told how long to wait.
+func (f fakeQueue) verdict(s backpressure.State, caller string) backpressure.Verdict {
 	if s == backpressure.StateOK {
 		return backpressure.Verdict{State: s}
 	}
-	return backpressure.Verdict{State: s, RetryAfter: 33 * time.Second}
+	return backpressure.Verdict{State: s, RetryAfter: func() time.Duration {
+		*f.calls = append(*f.calls, "told "+caller)
+		return 33 * time.Second
+	}}
 }
 
-func (f fakeQueue) Verdict() backpressure.Verdict {
-	*f.calls = append(*f.calls, "sample")
-	if f.full {
-		return f.verdict(backpressure.StateFull)
-	}
-	return f.verdict(f.state)
+func (f fakeQueue) Shed(caller string, addsJob bool) backpressure.Verdict {
+	*f.calls = append(*f.calls, fmt.Sprintf("shed %s %v", caller, addsJob))
+	v := f.verdict(f.shed, caller)
+	v.Provisional = addsJob && f.provisional
+	return v
 }
 
-func (f fakeQueue) Preview() backpressure.Verdict {
-	*f.calls = append(*f.calls, "state")
-	return f.verdict(f.state)
-}
-
-func (f fakeQueue) Admit(context.Context) backpressure.Verdict {
-	*f.calls = append(*f.calls, "admit")
-	return f.verdict(f.admit)
-}
-
-func (f fakeQueue) Turn(caller string, retryAfter time.Duration) time.Duration {
-	*f.calls = append(*f.calls, "turn "+caller)
-	return retryAfter + time.Second
+func (f fakeQueue) Admit(_ context.Context, caller string) backpressure.Verdict {
+	*f.calls = append(*f.calls, "admit "+caller)
+	return f.verdict(f.admit, caller)
 }
 
 var (
@@ -106,7 +99,8 @@ func TestCheckOrder(t *testing.T) {
 	const ok, full, slow, unknown = backpressure.StateOK, backpressure.StateFull, backpressure.StateSlow, backpressure.StateUnknown
 	const take = "take refrakt:gate:bucket:run:ip:203.0.113.9"
 	const give = "give refrakt:gate:bucket:run:ip:203.0.113.9"
-	const turn = "turn ip:203.0.113.9"
+	const shed, shedAssistant = "shed ip:203.0.113.9 true", "shed ip:203.0.113.9 false"
+	const admit, told = "admit ip:203.0.113.9", "told ip:203.0.113.9"
 	type want struct {
 		status  int
 		reason  Reason
@@ -117,7 +111,7 @@ func TestCheckOrder(t *testing.T) {
 		buckets bool
 	}
 	// An interval of 10 s, 1.5 s of it gone, rounded up.
-	limited := want{status: 429, reason: ReasonRateLimited, calls: "state, " + take + ", sample", retry: "9", body: `{"detail":"Too Many Requests"}`, buckets: true}
+	limited := want{status: 429, reason: ReasonRateLimited, calls: shed + ", " + take, retry: "9", body: `{"detail":"Too Many Requests"}`, buckets: true}
 	tests := map[string]struct {
 		change func(*Config)
 		path   string
@@ -125,61 +119,61 @@ func TestCheckOrder(t *testing.T) {
 		lines  []line
 		policy string
 		state  backpressure.State
-		full   bool
+		older  bool
 		admit  backpressure.State
 		take   func(context.Context, quota.Limit) (quota.Result, error)
 		want   want
 	}{
-		"allowed":     {want: want{reason: ReasonOK, calls: "state, " + take + ", admit", buckets: true}},
+		"allowed":     {want: want{reason: ReasonOK, calls: shed + ", " + take + ", " + admit, buckets: true}},
 		"not guarded": {path: "/ping", state: full, want: want{reason: ReasonNotGuarded}},
 		"preflight": {method: "OPTIONS", lines: []line{{"origin", "https://x"}, {"access-control-request-method", "POST"}}, state: full,
 			want: want{reason: ReasonPreflight}},
 		"options that is no preflight": {method: "OPTIONS", lines: []line{{"origin", "https://x"}},
-			want: want{reason: ReasonOK, calls: "state, " + take + ", admit", buckets: true}},
+			want: want{reason: ReasonOK, calls: shed + ", " + take + ", " + admit, buckets: true}},
 		"a POST is no preflight": {lines: []line{{"origin", "https://x"}, {"access-control-request-method", "POST"}},
-			want: want{reason: ReasonOK, calls: "state, " + take + ", admit", buckets: true}},
+			want: want{reason: ReasonOK, calls: shed + ", " + take + ", " + admit, buckets: true}},
 		"unknown policy": {policy: "rum", want: want{status: 503, reason: ReasonUnknownPolicy, retry: "5", body: `{"detail":"The gateway is misconfigured."}`}},
 		"queue full": {state: full, take: denies,
-			want: want{status: 503, reason: ReasonQueueFull, calls: "state, " + turn, retry: "34", body: `{"detail":"The job queue is full. Please retry later."}`}},
+			want: want{status: 503, reason: ReasonQueueFull, calls: shed + ", " + told, retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`}},
 		"queue slow": {state: slow, take: denies,
-			want: want{status: 503, reason: ReasonQueueSlow, calls: "state", retry: "33", body: `{"detail":"The job queue is slow: jobs wait too long. Please retry later."}`}},
+			want: want{status: 503, reason: ReasonQueueSlow, calls: shed + ", " + told, retry: "33", body: `{"detail":"The job queue is slow: jobs wait too long. Please retry later."}`}},
 		"queue full sheds the assistant": {path: "/assistant", state: full,
-			want: want{status: 503, reason: ReasonQueueFull, calls: "sample, " + turn, retry: "34", body: `{"detail":"The job queue is full. Please retry later."}`}},
-		"queue unknown, allow": {state: unknown, want: want{reason: ReasonQueueUnknown, calls: "state, " + take + ", admit", buckets: true}},
+			want: want{status: 503, reason: ReasonQueueFull, calls: shedAssistant + ", " + told, retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`}},
+		"queue unknown, allow": {state: unknown, want: want{reason: ReasonQueueUnknown, calls: shed + ", " + take + ", " + admit, buckets: true}},
 		"queue unknown, deny": {state: unknown, change: func(c *Config) { c.QueueFailureMode = FailDeny },
-			want: want{status: 503, reason: ReasonQueueUnknown, calls: "state", retry: "33", body: `{"detail":"The state of the job queue is unknown. Please retry later."}`}},
+			want: want{status: 503, reason: ReasonQueueUnknown, calls: shed + ", " + told, retry: "33", body: `{"detail":"The state of the job queue is unknown. Please retry later."}`}},
 		"queue full, shadow": {state: full, change: func(c *Config) { c.QueueShadow = everywhere },
-			want: want{reason: ReasonQueueFull, shadow: true, calls: "state, " + take + ", admit", buckets: true}},
+			want: want{reason: ReasonQueueFull, shadow: true, calls: shed + ", " + take + ", " + admit, buckets: true}},
 		"queue unknown, deny, shadow": {state: unknown, change: func(c *Config) { c.QueueFailureMode = FailDeny; c.QueueShadow = everywhere },
-			want: want{reason: ReasonQueueUnknown, shadow: true, calls: "state, " + take + ", admit", buckets: true}},
+			want: want{reason: ReasonQueueUnknown, shadow: true, calls: shed + ", " + take + ", " + admit, buckets: true}},
 		"bucket empty":              {take: denies, want: limited},
 		"bucket empty, queue noted": {take: denies, state: unknown, want: limited},
 		"bucket empty, queue in shadow": {take: denies, state: full, change: func(c *Config) { c.QueueShadow = everywhere },
-			want: func() want { w := limited; w.shadow, w.calls = true, "state, "+take; return w }()},
-		"bucket empty, queue full by an older sample": {take: denies, full: true,
-			want: want{status: 503, reason: ReasonQueueFull, calls: "state, " + take + ", sample, " + turn, retry: "34", body: `{"detail":"The job queue is full. Please retry later."}`}},
-		"bucket empty, queue full by an older sample, in shadow": {take: denies, full: true, change: func(c *Config) { c.QueueShadow = everywhere },
-			want: func() want { w := limited; w.calls = "state, " + take; return w }()},
-		"queue full by an older sample": {full: true, want: want{reason: ReasonOK, calls: "state, " + take + ", admit", buckets: true}},
+			want: func() want { w := limited; w.shadow, w.calls = true, shed+", "+take; return w }()},
+		"bucket empty, queue full by an older sample": {take: denies, state: full, older: true,
+			want: want{status: 503, reason: ReasonQueueFull, calls: shed + ", " + take + ", " + told, retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`}},
+		"bucket empty, queue full by an older sample, in shadow": {take: denies, state: full, older: true, change: func(c *Config) { c.QueueShadow = everywhere },
+			want: func() want { w := limited; w.calls = shed + ", " + take; return w }()},
+		"queue full by an older sample": {state: full, older: true, want: want{reason: ReasonOK, calls: shed + ", " + take + ", " + admit, buckets: true}},
 		"bucket empty, shadow": {take: denies, change: func(c *Config) { c.LimitShadow = everywhere },
-			want: want{reason: ReasonRateLimited, shadow: true, calls: "state, " + take + ", admit", buckets: true}},
-		"limits off": {take: denies, change: func(c *Config) { c.LimitEnabled = false }, want: want{reason: ReasonOK, calls: "state, admit"}},
+			want: want{reason: ReasonRateLimited, shadow: true, calls: shed + ", " + take + ", " + admit, buckets: true}},
+		"limits off": {take: denies, change: func(c *Config) { c.LimitEnabled = false }, want: want{reason: ReasonOK, calls: shed + ", " + admit}},
 		"limiter away, allow": {take: fails, change: func(c *Config) { c.LimitFailureMode = FailAllow },
-			want: want{reason: ReasonLimiterUnavailable, calls: "state, " + take + ", admit"}},
+			want: want{reason: ReasonLimiterUnavailable, calls: shed + ", " + take + ", " + admit}},
 		"limiter away, deny": {take: fails, change: func(c *Config) { c.LimitFailureMode = FailDeny },
-			want: want{status: 503, reason: ReasonLimiterUnavailable, calls: "state, " + take + ", sample", retry: "5", body: `{"detail":"The rate limiter is unavailable. Please retry later."}`}},
+			want: want{status: 503, reason: ReasonLimiterUnavailable, calls: shed + ", " + take, retry: "5", body: `{"detail":"The rate limiter is unavailable. Please retry later."}`}},
 		"limiter away, deny, shadow": {take: fails, change: func(c *Config) { c.LimitFailureMode = FailDeny; c.LimitShadow = everywhere },
-			want: want{reason: ReasonLimiterUnavailable, shadow: true, calls: "state, " + take + ", admit"}},
+			want: want{reason: ReasonLimiterUnavailable, shadow: true, calls: shed + ", " + take + ", " + admit}},
 		"full at the last look": {admit: full,
-			want: want{status: 503, reason: ReasonQueueFull, calls: "state, " + take + ", admit, " + give + ", " + turn, retry: "34", body: `{"detail":"The job queue is full. Please retry later."}`}},
+			want: want{status: 503, reason: ReasonQueueFull, calls: shed + ", " + take + ", " + admit + ", " + told + ", " + give, retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`}},
 		"full at the last look, shadow": {admit: full, change: func(c *Config) { c.QueueShadow = everywhere },
-			want: want{reason: ReasonQueueFull, shadow: true, calls: "state, " + take + ", admit", buckets: true}},
+			want: want{reason: ReasonQueueFull, shadow: true, calls: shed + ", " + take + ", " + admit, buckets: true}},
 		"full at the last look, nothing to give": {admit: full, take: denies, change: func(c *Config) { c.LimitShadow = everywhere },
-			want: want{status: 503, reason: ReasonQueueFull, shadow: true, calls: "state, " + take + ", admit, " + turn, retry: "34", body: `{"detail":"The job queue is full. Please retry later."}`, buckets: true}},
+			want: want{status: 503, reason: ReasonQueueFull, shadow: true, calls: shed + ", " + take + ", " + admit + ", " + told, retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`, buckets: true}},
 		"unknown at the last look, deny": {admit: unknown, change: func(c *Config) { c.QueueFailureMode = FailDeny },
-			want: want{status: 503, reason: ReasonQueueUnknown, calls: "state, " + take + ", admit, " + give, retry: "33", body: `{"detail":"The state of the job queue is unknown. Please retry later."}`}},
+			want: want{status: 503, reason: ReasonQueueUnknown, calls: shed + ", " + take + ", " + admit + ", " + told + ", " + give, retry: "33", body: `{"detail":"The state of the job queue is unknown. Please retry later."}`}},
 		"the assistant is not counted in": {path: "/assistant", admit: full,
-			want: want{reason: ReasonOK, calls: "sample, " + strings.Replace(take, ":run:", ":assistant:", 1), buckets: true}},
+			want: want{reason: ReasonOK, calls: shedAssistant + ", " + strings.Replace(take, ":run:", ":assistant:", 1), buckets: true}},
 	}
 	for name, tt := range tests {
 		for _, raw := range []bool{false, true} {
@@ -201,7 +195,7 @@ func TestCheckOrder(t *testing.T) {
 				}
 				var calls []string
 				reg := prometheus.NewRegistry()
-				s := New(cfg, Limits{tiers, tiers}, fakeLimiter{&calls, tt.take}, fakeQueue{&calls, tt.state, tt.full, tt.admit}, reg, slog.New(slog.DiscardHandler))
+				s := New(cfg, Limits{tiers, tiers}, fakeLimiter{&calls, tt.take}, fakeQueue{&calls, tt.state, tt.older, tt.admit}, reg, slog.New(slog.DiscardHandler))
 				req := checkRequest("203.0.113.9", tt.path, raw, tt.lines...)
 				if tt.method != "" {
 					req.Attributes.Request.Http.Method = tt.method
@@ -467,10 +461,8 @@ func TestTooManyChecks(t *testing.T) {
 
 type panickingQueue struct{}
 
-func (panickingQueue) Verdict() backpressure.Verdict              { panic("boom") }
-func (panickingQueue) Preview() backpressure.Verdict              { panic("boom") }
-func (panickingQueue) Admit(context.Context) backpressure.Verdict { panic("boom") }
-func (panickingQueue) Turn(string, time.Duration) time.Duration   { panic("boom") }
+func (panickingQueue) Shed(string, bool) backpressure.Verdict             { panic("boom") }
+func (panickingQueue) Admit(context.Context, string) backpressure.Verdict { panic("boom") }
 
 // TestDeadline checks how long a hanging limiter is waited for.
 func TestDeadline(t *testing.T) {

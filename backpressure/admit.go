@@ -5,7 +5,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -34,12 +33,19 @@ func admit(ctx context.Context, rdb redis.Scripter, cfg Config) (admission, erro
 	return admission{admitted: answer[0] == 1, pending: answer[1]}, nil
 }
 
-// Admit is the last look before a request may add a job: StateOK means that it
-// was admitted and counted, in one round trip. It never waits for a Redis known
-// to be away; the state is then full if the newest sample says so, else unknown.
-func (m *Monitor) Admit(ctx context.Context) Verdict {
+// Admit is the last look before a request of the caller's may add a job: StateOK
+// means that it was admitted and counted, in one round trip. It never waits for a
+// Redis known to be away; the state is then full if the newest sample says so, else
+// unknown.
+func (m *Monitor) Admit(ctx context.Context, caller string) Verdict {
+	state, wait := m.tryAdmit(ctx)
+	return m.verdict(caller, state, wait)
+}
+
+// tryAdmit is Admit without a caller; the wait is without jitter and retry slot.
+func (m *Monitor) tryAdmit(ctx context.Context) (State, time.Duration) {
 	if m.cfg.MaxPending == 0 {
-		return Verdict{State: StateOK}
+		return StateOK, 0
 	}
 	if ctx.Err() != nil || !m.circuit.closed() {
 		return m.unasked()
@@ -60,18 +66,18 @@ func (m *Monitor) Admit(ctx context.Context) Verdict {
 	m.admitting.succeeded()
 	if a.admitted {
 		m.own.Add(1)
-		return Verdict{State: StateOK}
+		return StateOK, 0
 	}
 	now := time.Now()
 	m.refused.Store(&refusal{at: now, pending: a.pending})
-	return verdict(StateFull, roomWait(m.cfg, a.pending, m.flow(now)), rand.Float64())
+	return StateFull, roomWait(m.cfg, a.pending, m.flow(now))
 }
 
-// unasked is the verdict where Redis could not be. A sample is not enough to admit
-// a job by, but a queue that it found full is.
-func (m *Monitor) unasked() Verdict {
-	if v := m.Verdict(); v.State == StateFull {
-		return v
+// unasked is the answer where Redis could not be asked. A sample is not enough to
+// admit a job by, but a queue that it found full is.
+func (m *Monitor) unasked() (State, time.Duration) {
+	if state, wait := judge(m.cfg, m.newest.Load(), time.Now()); state == StateFull {
+		return state, wait
 	}
-	return verdict(StateUnknown, m.cfg.RetryDelay, rand.Float64())
+	return StateUnknown, m.cfg.RetryDelay
 }

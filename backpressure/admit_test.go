@@ -36,15 +36,15 @@ func admitted(t *testing.T, m *Monitor, n int) int {
 	t.Helper()
 	var count int
 	for range n {
-		switch v := m.Admit(t.Context()); v.State {
+		switch v := m.Admit(t.Context(), "ann"); v.State {
 		case StateOK:
 			count++
-			if v.RetryAfter != 0 {
-				t.Errorf("admitted with RetryAfter %s", v.RetryAfter)
+			if v.RetryAfter != nil {
+				t.Errorf("admitted with RetryAfter %s", v.RetryAfter())
 			}
 		case StateFull:
-			if v.RetryAfter < m.cfg.RetryDelay {
-				t.Errorf("full with RetryAfter %s", v.RetryAfter)
+			if wait := v.RetryAfter(); wait < m.cfg.RetryDelay {
+				t.Errorf("full with RetryAfter %s", wait)
 			}
 		default:
 			t.Fatalf("state %s", v.State)
@@ -66,7 +66,7 @@ func TestAdmitConcurrently(t *testing.T) {
 			var wg sync.WaitGroup
 			for i := range 300 {
 				wg.Go(func() {
-					switch monitors[i%replicas].Admit(t.Context()).State {
+					switch monitors[i%replicas].Admit(t.Context(), "ann").State {
 					case StateOK:
 						ok.Add(1)
 					case StateFull:
@@ -221,7 +221,7 @@ func TestAdmitIsExact(t *testing.T) {
 					case n < 35:
 						depth := q.depth()
 						full := depth+flight >= m.cfg.MaxPending
-						switch m.Admit(t.Context()).State {
+						switch m.Admit(t.Context(), "ann").State {
 						case StateOK:
 							if full {
 								t.Fatalf("step %d: admitted with %d jobs and %d to come", step, depth, flight)
@@ -374,9 +374,9 @@ func TestAdmitWindowExpires(t *testing.T) {
 	cfg.AdmissionWindow = 40 * time.Millisecond
 	m := newTestMonitor(cfg, rdb)
 	begin := time.Now()
-	for m.Admit(t.Context()).State == StateOK {
+	for m.Admit(t.Context(), "ann").State == StateOK {
 	}
-	eventually(t, "admitted again", func() bool { return m.Admit(t.Context()).State == StateOK })
+	eventually(t, "admitted again", func() bool { return m.Admit(t.Context(), "ann").State == StateOK })
 	if passed := time.Since(begin); passed < cfg.AdmissionWindow {
 		t.Errorf("admitted again after %s, before the window was over", passed)
 	}
@@ -400,17 +400,17 @@ func TestAdmitDeepQueue(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
 	fill(t, rdb, "default", 100_000)
 	m := newTestMonitor(admissionConfig(), rdb)
-	if v := m.Admit(t.Context()); v.State != StateFull {
+	if v := m.Admit(t.Context(), "ann"); v.State != StateFull {
 		t.Errorf("state %s, want full", v.State)
 	}
 	// 99,961 jobs have to go at 1000/s: some 100 s, where the rate is known.
 	m.newest.Store(&snapshot{at: time.Now(), flow: flow{perSecond: 1000, jobs: 1e9}})
-	if v := m.Admit(t.Context()); v.RetryAfter < 100*time.Second || v.RetryAfter > 120*time.Second {
-		t.Errorf("RetryAfter %s, want 100 s and up to a fifth more", v.RetryAfter)
+	if wait := m.Admit(t.Context(), "ann").RetryAfter(); wait < 100*time.Second || wait > 120*time.Second {
+		t.Errorf("RetryAfter %s, want 100 s and up to a fifth more", wait)
 	}
 	m.newest.Store(&snapshot{at: time.Now().Add(-time.Hour), flow: flow{perSecond: 1000, jobs: 1e9}})
-	if v := m.Admit(t.Context()); v.RetryAfter < 30*time.Second || v.RetryAfter > 36*time.Second {
-		t.Errorf("RetryAfter %s by a stale rate, want 30 s and up to a fifth more", v.RetryAfter)
+	if wait := m.Admit(t.Context(), "bob").RetryAfter(); wait < 30*time.Second || wait > 36*time.Second {
+		t.Errorf("RetryAfter %s by a stale rate, want 30 s and up to a fifth more", wait)
 	}
 }
 
@@ -419,8 +419,8 @@ func TestAdmitWithoutLimit(t *testing.T) {
 	cfg := validConfig()
 	cfg.MaxPending = 0
 	m := newTestMonitor(cfg, nil) // a nil client: asking would panic
-	if v := m.Admit(t.Context()); v != (Verdict{State: StateOK}) {
-		t.Errorf("verdict %+v, want ok", v)
+	if v := m.Admit(t.Context(), "ann"); v.State != StateOK || v.RetryAfter != nil {
+		t.Errorf("state %s, want ok", v.State)
 	}
 }
 
@@ -429,9 +429,9 @@ func TestAdmitFailure(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
 	rdb.Set(t.Context(), windowKey("default"), "not a hash", 0)
 	m := newTestMonitor(validConfig(), rdb)
-	v := m.Admit(t.Context())
-	if v.State != StateUnknown || v.RetryAfter < 30*time.Second || v.RetryAfter > 36*time.Second {
-		t.Errorf("verdict %+v, want unknown for 30 s and up to a fifth more", v)
+	v := m.Admit(t.Context(), "ann")
+	if wait := v.RetryAfter(); v.State != StateUnknown || wait < 30*time.Second || wait > 36*time.Second {
+		t.Errorf("%s for %s, want unknown for 30 s and up to a fifth more", v.State, wait)
 	}
 	wantCounter(t, m.metrics.admitErrors, 1)
 	wantCounter(t, m.metrics.sampleErrors, 0)
@@ -450,8 +450,8 @@ func TestAdmitUnaskedRemembersFull(t *testing.T) {
 		cancel()
 		want := func(want State) {
 			t.Helper()
-			if v := m.Admit(gone); v.State != want || v.RetryAfter == 0 {
-				t.Errorf("%+v, want %s", v, want)
+			if v := m.Admit(gone, "ann"); v.State != want || v.RetryAfter() == 0 {
+				t.Errorf("%s, want %s", v.State, want)
 			}
 		}
 		must(t, m.Sample(t.Context()))
@@ -479,19 +479,19 @@ func TestAdmitCallerGone(t *testing.T) {
 		for range 2 * circuitFailures {
 			ctx, cancel := context.WithCancel(t.Context())
 			m.rdb = leave(cancel)
-			if v := m.Admit(ctx); v.State != StateUnknown {
+			if v := m.Admit(ctx, "ann"); v.State != StateUnknown {
 				t.Errorf("%s: state %s, want unknown", name, v.State)
 			}
 			cancel()
 		}
 		m.rdb = rdb
-		if v := m.Admit(t.Context()); v.State != StateOK {
+		if v := m.Admit(t.Context(), "ann"); v.State != StateOK {
 			t.Errorf("%s: state %s for the next caller, want ok", name, v.State)
 		}
 	}
 	for range 2 * circuitFailures { // no time left when they came
 		ctx, cancel := context.WithTimeout(t.Context(), -time.Second)
-		m.Admit(ctx)
+		m.Admit(ctx, "ann")
 		cancel()
 	}
 	if !m.circuit.closed() {
@@ -517,7 +517,7 @@ func TestAdmitLeavesTheProbeToSamples(t *testing.T) {
 		}
 		for _, pause := range []time.Duration{0, 2 * circuitTimeout} {
 			after(pause)
-			if v := m.Admit(t.Context()); v.State != StateUnknown {
+			if v := m.Admit(t.Context(), "ann"); v.State != StateUnknown {
 				t.Errorf("state %s, want unknown", v.State)
 			}
 		}

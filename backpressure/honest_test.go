@@ -160,12 +160,12 @@ func askWhileItDrains(t *testing.T, rate float64, pause func() time.Duration) (a
 			if gates[0].flow(time.Now()).jobs < 10 {
 				continue // no rate is known so early
 			}
-			v := gates[0].Admit(ctx)
-			if v.State == StateOK {
+			state, wait := gates[0].tryAdmit(ctx)
+			if state == StateOK {
 				break
 			}
 			at = append(at, time.Now())
-			all = append(all, asked{told: v.RetryAfter, jobs: jobs})
+			all = append(all, asked{told: jittered(wait, rand.Float64()), jobs: jobs})
 		}
 		for i := range all {
 			all[i].needed = q.below.Sub(at[i])
@@ -221,7 +221,7 @@ func playCrowd(t *testing.T, n int, rate float64, pause func() time.Duration, un
 		random := rand.New(rand.NewPCG(5, 1))
 		for range int(30 * rate) { // the rate becomes known
 			sleep(ctx, evenly(rate, 0)())
-			gates[random.IntN(n)].Admit(ctx)
+			gates[random.IntN(n)].Admit(ctx, "before the crowd")
 		}
 		var clients sync.WaitGroup
 		for i := range crowdSize {
@@ -243,9 +243,9 @@ func (c *crowd) come(ctx context.Context, name string, gates []*Monitor) {
 	for back := false; ; back = true {
 		c.mu.Lock() // one after the other, as Redis has them
 		m := gates[rand.IntN(len(gates))]
-		v := m.Preview()
-		if v.State != StateFull {
-			v = m.Admit(ctx)
+		v := m.Shed(name, true)
+		if v.State != StateFull || v.Provisional {
+			v = m.Admit(ctx, name)
 		}
 		if back {
 			c.back++
@@ -258,6 +258,6 @@ func (c *crowd) come(ctx context.Context, name string, gates []*Monitor) {
 		if v.State == StateOK {
 			return
 		}
-		sleep(ctx, m.Turn(name, v.RetryAfter))
+		sleep(ctx, v.RetryAfter())
 	}
 }

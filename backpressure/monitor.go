@@ -167,29 +167,50 @@ func (m *Monitor) Sample(ctx context.Context) error {
 	return nil
 }
 
-// Verdict judges the newest sample, without I/O or locks.
-func (m *Monitor) Verdict() Verdict {
-	state, wait := judge(m.cfg, m.newest.Load(), time.Now())
-	return verdict(state, wait, rand.Float64())
+// State is that of the newest sample, without I/O or locks.
+func (m *Monitor) State() State {
+	state, _ := judge(m.cfg, m.newest.Load(), time.Now())
+	return state
 }
 
-// Preview judges for a request that Admit will look at again, without I/O or
-// locks. Full is only what was seen full just now: the depth moves faster than
-// samples are taken, and room must not stay empty until the next.
-func (m *Monitor) Preview() Verdict {
+// Shed judges the newest sample for a caller, without I/O or locks. addsJob says that
+// Admit looks at the queue again for this request. Full is then only what was seen full
+// just now: the depth moves faster than samples are taken, and room must not stay empty
+// until the next. What was seen full before that is provisional.
+func (m *Monitor) Shed(caller string, addsJob bool) Verdict {
 	s, now := m.newest.Load(), time.Now()
-	if r := m.refused.Load(); r != nil && now.Sub(r.at) < justNow {
-		return verdict(StateFull, roomWait(m.cfg, r.pending, m.flow(now)), rand.Float64())
+	if r := m.refused.Load(); addsJob && r != nil && now.Sub(r.at) < justNow {
+		return m.verdict(caller, StateFull, roomWait(m.cfg, r.pending, m.flow(now)))
 	}
 	state, wait := judge(m.cfg, s, now)
-	if state == StateFull && (s.pending < int64(m.cfg.MaxPending) || now.Sub(s.at) >= justNow) {
-		apart := m.cfg
-		apart.MaxPending = 0
-		state, wait = judge(apart, s, now)
-	} else if state == StateFull {
-		wait = roomWait(m.cfg, s.pending, s.flow)
+	if !addsJob || state != StateFull {
+		return m.verdict(caller, state, wait)
 	}
-	return verdict(state, wait, rand.Float64())
+	if s.pending >= int64(m.cfg.MaxPending) && now.Sub(s.at) < justNow {
+		return m.verdict(caller, StateFull, roomWait(m.cfg, s.pending, s.flow))
+	}
+	apart := m.cfg
+	apart.MaxPending = 0
+	if state, wait := judge(apart, s, now); state != StateOK {
+		return m.verdict(caller, state, wait)
+	}
+	v := m.verdict(caller, StateFull, wait)
+	v.Provisional = true
+	return v
+}
+
+// verdict completes a judgement for a caller.
+func (m *Monitor) verdict(caller string, state State, wait time.Duration) Verdict {
+	if state == StateOK {
+		return Verdict{State: StateOK}
+	}
+	wait = jittered(wait, rand.Float64())
+	return Verdict{State: state, RetryAfter: func() time.Duration {
+		if state != StateFull {
+			return wait
+		}
+		return m.turn(caller, wait)
+	}}
 }
 
 // justNow is how long a request that finds the queue full speaks for those after
@@ -204,10 +225,10 @@ func (m *Monitor) flow(now time.Time) flow {
 	return flow{}
 }
 
-// Turn is how long a caller that a full queue turns away is to wait: as long as the
-// verdict says, or longer if others were told to come before it. It is to be asked
+// turn is how long a caller that a full queue turns away is to wait: as long as the
+// queue needs, or longer if others were told to come before it. It is to be asked
 // only for those that are told.
-func (m *Monitor) Turn(caller string, retryAfter time.Duration) time.Duration {
+func (m *Monitor) turn(caller string, retryAfter time.Duration) time.Duration {
 	now := time.Now()
 	f := m.flow(now)
 	if f.perSecond == 0 {

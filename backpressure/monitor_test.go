@@ -164,15 +164,15 @@ func TestStateDoesNotFlap(t *testing.T) {
 		m, _ := startFake(t, validConfig(), f)
 		synctest.Wait()
 		after(justNow) // from here on in step with the samples, so much later
-		changes, before := 0, m.Verdict().State
+		changes, before := 0, m.State()
 		for second := range int64(60) {
 			f.set(reading{pending: 37 + second*7%5, ageKnown: true}, nil) // 37 to 41
 			after(time.Second - justNow)
-			if state := m.Verdict().State; state != before {
+			if state := m.State(); state != before {
 				changes, before = changes+1, state
 			}
 			after(justNow)
-			if v := m.Preview(); v.State != StateOK {
+			if v := m.Shed("ann", true); v.State == StateFull && !v.Provisional {
 				t.Fatalf("second %d: %s %v after the sample, want that Admit is asked", second, v.State, justNow)
 			}
 		}
@@ -185,31 +185,52 @@ func TestStateDoesNotFlap(t *testing.T) {
 	})
 }
 
-func TestPreview(t *testing.T) {
+// TestShed: what is said of the queue to a request that Admit decides on, and to one
+// that it does not see.
+func TestShed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeQueue{r: reading{pending: 40, age: time.Minute, ageKnown: true}}
 		m := newTestMonitor(validConfig(), nil)
 		m.read = f.read
-		want := func(why string, want State) {
+		type said struct {
+			state       State
+			provisional bool
+		}
+		ask := func(addsJob bool) said {
+			v := m.Shed("ann", addsJob)
+			return said{v.State, v.Provisional}
+		}
+		want := func(why string, want said, without State) {
 			t.Helper()
-			if got := m.Preview().State; got != want {
-				t.Errorf("%s: %s, want %s", why, got, want)
+			if got := ask(true); got != want {
+				t.Errorf("%s: %v, want %v", why, got, want)
+			}
+			if got := ask(false); got != (said{state: without}) {
+				t.Errorf("%s, without a job: %v, want %s", why, got, without)
 			}
 		}
-		want("no sample", StateUnknown)
+		want("no sample", said{state: StateUnknown}, StateUnknown)
 		must(t, m.Sample(t.Context()))
-		want("just sampled full", StateFull)
+		want("just sampled full", said{state: StateFull}, StateFull)
 		after(justNow)
-		want("sampled full a while ago", StateOK)
+		want("sampled full a while ago", said{StateFull, true}, StateFull)
 		m.refused.Store(&refusal{at: time.Now(), pending: 45})
-		want("just refused", StateFull)
+		want("just refused", said{state: StateFull}, StateFull)
 		after(justNow)
-		want("refused a while ago", StateOK)
+		want("refused a while ago", said{StateFull, true}, StateFull)
+		f.set(reading{pending: 38, age: time.Minute, ageKnown: true}, nil)
+		must(t, m.Sample(t.Context()))
+		want("just sampled a few below the limit", said{StateFull, true}, StateFull)
 		f.set(reading{pending: 40, age: time.Hour, ageKnown: true}, nil)
 		must(t, m.Sample(t.Context()))
 		after(justNow)
-		want("slow besides", StateSlow)
+		want("slow besides", said{state: StateSlow}, StateFull)
+		f.set(reading{pending: 30, age: time.Minute, ageKnown: true}, nil)
+		must(t, m.Sample(t.Context()))
+		want("room again", said{state: StateOK}, StateOK)
+		m.refused.Store(&refusal{at: time.Now(), pending: 45})
+		want("just refused, after a sample with room", said{state: StateFull}, StateOK)
 	})
 }
 
@@ -265,7 +286,7 @@ func TestSlowSamplesOpenTheCircuit(t *testing.T) {
 				t.Fatal("a late answer closed the circuit")
 			}
 			wantState(t, m, StateOK)
-			if v := m.Admit(t.Context()); v.State != StateUnknown {
+			if v := m.Admit(t.Context(), "ann"); v.State != StateUnknown {
 				t.Errorf("state %s, want unknown", v.State)
 			}
 		}
@@ -352,8 +373,8 @@ func TestRedisRestart(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- m.Run(ctx) }()
 
-	eventually(t, "ok at the start", func() bool { return m.Verdict().State == StateOK })
-	if v := m.Admit(t.Context()); v.State != StateOK {
+	eventually(t, "ok at the start", func() bool { return m.State() == StateOK })
+	if v := m.Admit(t.Context(), "ann"); v.State != StateOK {
 		t.Errorf("state %s before the outage, want ok", v.State)
 	}
 
@@ -362,7 +383,7 @@ func TestRedisRestart(t *testing.T) {
 	eventually(t, "circuit open", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		if v := m.Admit(ctx); v.State != StateUnknown {
+		if v := m.Admit(ctx, "ann"); v.State != StateUnknown {
 			t.Errorf("state %s without Redis, want unknown", v.State)
 		}
 		return !m.circuit.closed()
@@ -373,21 +394,21 @@ func TestRedisRestart(t *testing.T) {
 	}
 	begin := time.Now()
 	for range 1000 {
-		m.Admit(t.Context())
+		m.Admit(t.Context(), "ann")
 	}
 	if took := time.Since(begin); took > time.Second {
 		t.Errorf("1000 admissions took %s with the circuit open", took)
 	}
 	wantCounter(t, m.metrics.admitErrors, errorsWhenOpen) // none of them asked
-	eventually(t, "unknown", func() bool { return m.Verdict().State == StateUnknown })
+	eventually(t, "unknown", func() bool { return m.State() == StateUnknown })
 	if passed := time.Since(killed); passed < cfg.StaleAfter-2*cfg.SampleInterval {
 		t.Errorf("unknown after %s, before the sample was stale", passed)
 	}
 	eventually(t, "gauges unknown", func() bool { return math.IsNaN(value(t, m.metrics.pending)) })
 
 	server.Restart()
-	eventually(t, "ok again", func() bool { return m.Verdict().State == StateOK })
-	eventually(t, "admitting again", func() bool { return m.Admit(t.Context()).State == StateOK })
+	eventually(t, "ok again", func() bool { return m.State() == StateOK })
+	eventually(t, "admitting again", func() bool { return m.Admit(t.Context(), "ann").State == StateOK })
 	eventually(t, "gauges known", func() bool { return value(t, m.metrics.pending) == 0 })
 
 	cancel()
@@ -398,9 +419,15 @@ func TestRedisRestart(t *testing.T) {
 
 func wantState(t *testing.T, m *Monitor, want State) {
 	t.Helper()
-	v := m.Verdict()
-	if v.State != want || (v.RetryAfter == 0) != (want == StateOK) || v.RetryAfter%time.Second != 0 {
-		t.Errorf("verdict %+v, want %s", v, want)
+	v := m.Shed("ann", false)
+	if v.State != want || (v.RetryAfter == nil) != (want == StateOK) {
+		t.Fatalf("state %s, want %s", v.State, want)
+	}
+	if want == StateOK {
+		return
+	}
+	if wait := v.RetryAfter(); wait < time.Second || wait%time.Second != 0 {
+		t.Errorf("%s for %s, want whole seconds", want, wait)
 	}
 }
 

@@ -18,11 +18,16 @@ const (
 
 var states = [...]State{StateOK, StateFull, StateSlow, StateUnknown}
 
-// Verdict is a state with the time after which to ask again.
+// Verdict is a state of the queue, judged for one caller.
 type Verdict struct {
 	State State
-	// RetryAfter is in whole seconds, at least one; 0 for StateOK.
-	RetryAfter time.Duration
+	// Provisional says that the newest sample found the queue full, but is too old to
+	// turn a job away: Admit may find room. State is StateFull then.
+	Provisional bool
+	// RetryAfter returns how long the caller is to wait before it asks again, in whole
+	// seconds, at least one. With StateFull it takes a retry slot for the caller: call
+	// it once, and only if the caller is told. It is nil for StateOK.
+	RetryAfter func() time.Duration
 }
 
 // maxJitter is the part of a wait by which it may be prolonged, so that those
@@ -129,13 +134,9 @@ func drainTime(cfg Config, jobs float64, f flow, seen time.Duration) time.Durati
 	return max(cfg.RetryDelay, time.Duration(seconds*float64(time.Second)))
 }
 
-// verdict completes a judgement; jitter is a random number from 0 to 1.
-func verdict(state State, wait time.Duration, jitter float64) Verdict {
-	if state == StateOK {
-		return Verdict{State: StateOK}
-	}
-	jittered := time.Duration(float64(wait) * (1 + maxJitter*jitter))
-	return Verdict{State: state, RetryAfter: wholeSeconds(jittered)}
+// jittered prolongs a wait and rounds it; jitter is a random number from 0 to 1.
+func jittered(wait time.Duration, jitter float64) time.Duration {
+	return wholeSeconds(time.Duration(float64(wait) * (1 + maxJitter*jitter)))
 }
 
 // wholeSeconds rounds a wait up to what the header can say.

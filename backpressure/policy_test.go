@@ -119,28 +119,25 @@ func TestMark(t *testing.T) {
 	}
 }
 
-func TestVerdict(t *testing.T) {
+func TestJitteredWait(t *testing.T) {
 	t.Parallel()
 	cases := map[string]struct {
-		state  State
 		wait   time.Duration
 		jitter float64
 		want   time.Duration
 	}{
-		"ok has none":           {StateOK, 0, 0.5, 0},
-		"no jitter":             {StateFull, 30 * time.Second, 0, 30 * time.Second},
-		"most jitter":           {StateFull, 30 * time.Second, 1, 36 * time.Second},
-		"jitter on the longest": {StateSlow, 600 * time.Second, 0.5, 660 * time.Second},
-		"rounded up":            {StateSlow, 30*time.Second + 1, 0, 31 * time.Second},
-		"jitter rounded up":     {StateUnknown, 30 * time.Second, 0.01, 31 * time.Second},
-		"never below a second":  {StateUnknown, time.Millisecond, 0, time.Second},
+		"no jitter":             {30 * time.Second, 0, 30 * time.Second},
+		"most jitter":           {30 * time.Second, 1, 36 * time.Second},
+		"jitter on the longest": {600 * time.Second, 0.5, 660 * time.Second},
+		"rounded up":            {30*time.Second + 1, 0, 31 * time.Second},
+		"jitter rounded up":     {30 * time.Second, 0.01, 31 * time.Second},
+		"never below a second":  {time.Millisecond, 0, time.Second},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := verdict(tc.state, tc.wait, tc.jitter)
-			if want := (Verdict{tc.state, tc.want}); got != want {
-				t.Errorf("verdict %+v, want %+v", got, want)
+			if got := jittered(tc.wait, tc.jitter); got != tc.want {
+				t.Errorf("%s, want %s", got, tc.want)
 			}
 		})
 	}

@@ -59,7 +59,7 @@ func TestTurn(t *testing.T) {
 	t.Parallel()
 	m := newTestMonitor(validConfig(), nil)
 	turn := func(caller string) time.Duration {
-		return m.Turn(caller, 30*time.Second).Round(time.Second)
+		return m.turn(caller, 30*time.Second).Round(time.Second)
 	}
 	if a, b := turn("a"), turn("b"); a != 30*time.Second || b != a {
 		t.Errorf("%s and %s while no rate is known, want 30 s", a, b)
@@ -71,5 +71,28 @@ func TestTurn(t *testing.T) {
 	}
 	if again := turn("b"); again != 34*time.Second {
 		t.Errorf("%s for the same caller, want 34 s", again)
+	}
+}
+
+// TestTurnIsForThoseWhoAreTold: a verdict that nobody is told takes no turn from
+// others, and neither does one of another state than full.
+func TestTurnIsForThoseWhoAreTold(t *testing.T) {
+	t.Parallel()
+	m := newTestMonitor(validConfig(), nil)
+	m.newest.Store(&snapshot{at: time.Now(), flow: flow{perSecond: 0.01, jobs: 10, share: 1}})
+	for _, state := range []State{StateSlow, StateUnknown} {
+		if wait := m.verdict("a", state, 30*time.Second).RetryAfter(); wait > 36*time.Second {
+			t.Errorf("%s: %s, want no turn", state, wait)
+		}
+	}
+	untold, first, second := m.verdict("b", StateFull, 30*time.Second), m.verdict("c", StateFull, 30*time.Second), m.verdict("d", StateFull, 30*time.Second)
+	if wait := first.RetryAfter(); wait > 36*time.Second {
+		t.Errorf("the first to be told waits %s, want 30 s and up to a fifth more", wait)
+	}
+	if wait := second.RetryAfter(); wait < 200*time.Second {
+		t.Errorf("the second waits %s, want 200 s after the first", wait)
+	}
+	if n := len(m.turns.of); n != 2 {
+		t.Errorf("%d turns given, want 2; %s was not told", n, untold.State)
 	}
 }

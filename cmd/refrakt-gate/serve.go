@@ -189,7 +189,7 @@ func (g *gate) degraded() []string {
 	if g.failover != nil && g.failover.Degraded() {
 		lines = append(lines, "limiter: Redis is not asked, RATE_LIMIT_FAILURE_MODE="+string(g.cfg.Authz.LimitFailureMode)+" decides")
 	}
-	if g.monitor != nil && g.monitor.Verdict().State == backpressure.StateUnknown {
+	if g.monitor != nil && g.monitor.State() == backpressure.StateUnknown {
 		lines = append(lines, "queue: state unknown, QUEUE_FAILURE_MODE="+string(g.cfg.Authz.QueueFailureMode)+" decides")
 	}
 	return lines

@@ -2,9 +2,10 @@ package authz
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/settings"
 )
 
 // FailureMode says what becomes of a request when a check can't be made.
@@ -55,25 +56,16 @@ type Config struct {
 
 // Validate returns every mistake, each beginning with its variable's name.
 func (c Config) Validate() []error {
-	var errs []error
-	oneOf := func(name, value string, allowed ...string) {
-		if !slices.Contains(allowed, value) {
-			errs = append(errs, fmt.Errorf("%s: %q is none of %s", name, value, strings.Join(allowed, ", ")))
-		}
-	}
-	oneOf("RATE_LIMIT_FAILURE_MODE", string(c.LimitFailureMode), string(FailLocal), string(FailAllow), string(FailDeny))
-	oneOf("QUEUE_FAILURE_MODE", string(c.QueueFailureMode), string(FailAllow), string(FailDeny))
-	oneOf("RATE_LIMIT_HEADERS", string(c.Headers), string(HeadersDraft), string(HeadersLegacy), string(HeadersOff))
+	var mistakes settings.Mistakes
+	mistakes.Add("RATE_LIMIT_FAILURE_MODE", settings.OneOf(c.LimitFailureMode, FailLocal, FailAllow, FailDeny))
+	mistakes.Add("QUEUE_FAILURE_MODE", settings.OneOf(c.QueueFailureMode, FailAllow, FailDeny))
+	mistakes.Add("RATE_LIMIT_HEADERS", settings.OneOf(c.Headers, HeadersDraft, HeadersLegacy, HeadersOff))
 	if strings.ContainsFunc(c.ClientIPHeader, notToken) {
-		errs = append(errs, fmt.Errorf("CLIENT_IP_HEADER: %q is not the name of a header", c.ClientIPHeader))
+		mistakes.Add("CLIENT_IP_HEADER", fmt.Errorf("%q is not the name of a header", c.ClientIPHeader))
 	}
-	if c.RedisTimeout < time.Millisecond || c.RedisTimeout > time.Minute {
-		errs = append(errs, fmt.Errorf("REDIS_TIMEOUT: %v is not between 1ms and 1m", c.RedisTimeout))
-	}
-	if c.MaxChecks < 1 || c.MaxChecks > 1_000_000 {
-		errs = append(errs, fmt.Errorf("MAX_CONCURRENT_CHECKS: %d is not between 1 and 1000000", c.MaxChecks))
-	}
-	return errs
+	mistakes.Add("REDIS_TIMEOUT", settings.Within(c.RedisTimeout, time.Millisecond, time.Minute))
+	mistakes.Add("MAX_CONCURRENT_CHECKS", settings.Within(c.MaxChecks, 1, 1_000_000))
+	return mistakes
 }
 
 // notToken says that r may not stand in a header's name (RFC 9110, section 5.6.2).

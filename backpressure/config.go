@@ -1,12 +1,15 @@
 package backpressure
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/settings"
 )
 
 // Config is what the operator decides about the queue. Durations may be given
@@ -44,44 +47,36 @@ const (
 
 // Validate returns every mistake there is; each begins with the name of its variable.
 func (c Config) Validate() []error {
-	var errs []error
-	fail := func(name, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("%s: "+format, append([]any{name}, args...)...))
-	}
-	within := func(name string, d, low, high time.Duration) {
-		if d < low || d > high {
-			fail(name, "must be between %s and %s, is %s", low, high, d)
-		}
-	}
-
-	switch {
-	case c.QueueName == "":
-		fail("QUEUE_NAME", "must not be empty")
-	case len(c.QueueName) > maxNameBytes:
-		fail("QUEUE_NAME", "must have at most %d bytes, has %d", maxNameBytes, len(c.QueueName))
-	case !utf8.ValidString(c.QueueName) || strings.ContainsFunc(c.QueueName, unfit):
-		fail("QUEUE_NAME", "must not contain spaces or control characters, is %q", c.QueueName)
-	}
-	if c.MaxPending < 0 || c.MaxPending > maxCount {
-		fail("QUEUE_MAX_PENDING", "must be between 0 and %d, is %d", maxCount, c.MaxPending)
-	}
-	within("QUEUE_MAX_AGE_SECONDS", c.MaxAge, 0, year)
-	within("QUEUE_SAMPLE_INTERVAL", c.SampleInterval, 10*time.Millisecond, time.Hour)
-	within("QUEUE_STALE_AFTER", c.StaleAfter, time.Millisecond, day)
+	var mistakes settings.Mistakes
+	mistakes.Add("QUEUE_NAME", validQueueName(c.QueueName))
+	mistakes.Add("QUEUE_MAX_PENDING", settings.Within(c.MaxPending, 0, maxCount))
+	mistakes.Add("QUEUE_MAX_AGE_SECONDS", settings.Within(c.MaxAge, 0, year))
+	mistakes.Add("QUEUE_SAMPLE_INTERVAL", settings.Within(c.SampleInterval, 10*time.Millisecond, time.Hour))
+	mistakes.Add("QUEUE_STALE_AFTER", settings.Within(c.StaleAfter, time.Millisecond, day))
 	if c.StaleAfter <= c.SampleInterval {
-		fail("QUEUE_STALE_AFTER", "must be longer than QUEUE_SAMPLE_INTERVAL (%s), is %s", c.SampleInterval, c.StaleAfter)
+		mistakes.Add("QUEUE_STALE_AFTER", fmt.Errorf("%v is not longer than QUEUE_SAMPLE_INTERVAL (%v)", c.StaleAfter, c.SampleInterval))
 	}
-	within("QUEUE_ADMISSION_WINDOW", c.AdmissionWindow, time.Millisecond, time.Minute)
-	within("QUEUE_RETRY_DELAY", c.RetryDelay, time.Millisecond, day)
-	within("QUEUE_RETRY_MAX", c.RetryMax, time.Millisecond, day)
+	mistakes.Add("QUEUE_ADMISSION_WINDOW", settings.Within(c.AdmissionWindow, time.Millisecond, time.Minute))
+	mistakes.Add("QUEUE_RETRY_DELAY", settings.Within(c.RetryDelay, time.Millisecond, day))
+	mistakes.Add("QUEUE_RETRY_MAX", settings.Within(c.RetryMax, time.Millisecond, day))
 	if c.RetryMax < c.RetryDelay {
-		fail("QUEUE_RETRY_MAX", "must not be shorter than QUEUE_RETRY_DELAY (%s), is %s", c.RetryDelay, c.RetryMax)
+		mistakes.Add("QUEUE_RETRY_MAX", fmt.Errorf("%v is shorter than QUEUE_RETRY_DELAY (%v)", c.RetryMax, c.RetryDelay))
 	}
-	within("PROMETHEUS_QUEUE_POLL_INTERVAL", c.PollInterval, 10*time.Millisecond, time.Hour)
-	if err := c.JobSources.validate(); err != nil {
-		fail("JOB_SOURCES", "%w", err)
+	mistakes.Add("PROMETHEUS_QUEUE_POLL_INTERVAL", settings.Within(c.PollInterval, 10*time.Millisecond, time.Hour))
+	mistakes.Add("JOB_SOURCES", c.JobSources.validate())
+	return mistakes
+}
+
+func validQueueName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("the name is empty")
+	case len(name) > maxNameBytes:
+		return fmt.Errorf("the name has %d bytes, more than %d", len(name), maxNameBytes)
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, unfit):
+		return fmt.Errorf("%q contains spaces or control characters", name)
 	}
-	return errs
+	return nil
 }
 
 func unfit(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }
@@ -109,14 +104,14 @@ const maxSources = 50
 
 func (s Sources) validate() error {
 	if len(s) > maxSources {
-		return fmt.Errorf("at most %d sources, has %d", maxSources, len(s))
+		return fmt.Errorf("%d sources are more than %d", len(s), maxSources)
 	}
 	for _, name := range s {
 		switch {
 		case name == sourceOther || name == sourceUnknown:
-			return fmt.Errorf("%q is what sources without a name of their own are counted as", name)
+			return fmt.Errorf("%q is the label of the sources that are not listed", name)
 		case len(name) > maxNameBytes || !utf8.ValidString(name) || strings.ContainsFunc(name, unfit):
-			return fmt.Errorf("%q is too long or holds spaces or control characters", name)
+			return fmt.Errorf("%q is too long or contains spaces or control characters", name)
 		}
 	}
 	return nil

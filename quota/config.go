@@ -3,6 +3,8 @@ package quota
 import (
 	"fmt"
 	"math"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/settings"
 )
 
 // Config says how large the buckets are. Both of a caller's buckets (IP and
@@ -33,26 +35,24 @@ const (
 
 // Validate returns every mistake, each beginning with its variable's name.
 func (c Config) Validate() []error {
-	var errs []error
-	within := func(name string, v, low, high int64) {
-		if v < low || v > high {
-			errs = append(errs, fmt.Errorf("%s: %d is not between %d and %d", name, v, low, high))
-		}
-	}
-	within("RATE_LIMIT_RUN_BURST", c.RunBurst, 1, maxBurst)
-	within("RATE_LIMIT_RUN_PER_MINUTE", c.RunPerMinute, 1, maxPerMinute)
-	within("RATE_LIMIT_ASSISTANT_BURST", c.AssistantBurst, 0, maxBurst)
-	within("RATE_LIMIT_ASSISTANT_PER_MINUTE", c.AssistantPerMinute, 1, maxPerMinute)
+	var mistakes settings.Mistakes
+	mistakes.Add("RATE_LIMIT_RUN_BURST", settings.Within(c.RunBurst, 1, maxBurst))
+	mistakes.Add("RATE_LIMIT_RUN_PER_MINUTE", settings.Within(c.RunPerMinute, 1, maxPerMinute))
+	mistakes.Add("RATE_LIMIT_ASSISTANT_BURST", settings.Within(c.AssistantBurst, 0, maxBurst))
+	mistakes.Add("RATE_LIMIT_ASSISTANT_PER_MINUTE", settings.Within(c.AssistantPerMinute, 1, maxPerMinute))
+	mistakes.Add("RATE_LIMIT_PREMIUM_MULTIPLIER", c.validMultiplier())
+	mistakes.Add("RATE_LIMIT_FALLBACK_SHARE", settings.Within(c.FallbackShare, minShare, 1))
+	return mistakes
+}
+
+func (c Config) validMultiplier() error {
 	switch m := c.PremiumMultiplier; {
 	case math.IsNaN(m) || math.IsInf(m, 0) || m > maxMultiplier:
-		errs = append(errs, fmt.Errorf("RATE_LIMIT_PREMIUM_MULTIPLIER: %v is not a number of at most %d", m, maxMultiplier))
+		return fmt.Errorf("%v is not a number of at most %d", m, maxMultiplier)
 	case m*float64(max(c.RunPerMinute, c.AssistantPerMinute)) > maxPerMinute:
-		errs = append(errs, fmt.Errorf("RATE_LIMIT_PREMIUM_MULTIPLIER: %v times the larger of the rates is above %d per minute", m, maxPerMinute))
+		return fmt.Errorf("%v times the larger of the rates is above %d per minute", m, maxPerMinute)
 	}
-	if s := c.FallbackShare; math.IsNaN(s) || s < minShare || s > 1 {
-		errs = append(errs, fmt.Errorf("RATE_LIMIT_FALLBACK_SHARE: %v is not above 0 (%v at least) and at most 1", s, minShare))
-	}
-	return errs
+	return nil
 }
 
 // Run returns the limits of policy run.

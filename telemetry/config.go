@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/settings"
 )
 
 // Config says where and how the process tells about itself.
@@ -21,25 +23,19 @@ type Config struct {
 
 // Validate returns every mistake, each beginning with its variable's name.
 func (c Config) Validate() []error {
-	var errs []error
-	if err := validRoute(c.MetricsRoute); err != nil {
-		errs = append(errs, fmt.Errorf("PROMETHEUS_METRICS_ROUTE: %q %w", c.MetricsRoute, err))
-	}
-	if err := validToken(c.BearerToken); err != nil {
-		errs = append(errs, fmt.Errorf("PROMETHEUS_BEARER_TOKEN: %w", err))
-	}
-	if c.LogFormat != "json" && c.LogFormat != "text" {
-		errs = append(errs, fmt.Errorf("LOG_FORMAT: %q is none of json, text", c.LogFormat))
-	}
-	return errs
+	var mistakes settings.Mistakes
+	mistakes.Add("PROMETHEUS_METRICS_ROUTE", validRoute(c.MetricsRoute))
+	mistakes.Add("PROMETHEUS_BEARER_TOKEN", validToken(c.BearerToken))
+	mistakes.Add("LOG_FORMAT", settings.OneOf(c.LogFormat, logJSON, logText))
+	return mistakes
 }
 
-func validRoute(route string) (err error) {
+func validRoute(route string) error {
 	if !strings.HasPrefix(route, "/") || strings.ContainsAny(route, " {}?#") || strings.HasSuffix(route, "/") {
-		return fmt.Errorf("is not a plain path like /metrics")
+		return fmt.Errorf("%q is not a plain path like /metrics", route)
 	}
 	if route == healthRoute || route == readyRoute {
-		return fmt.Errorf("is taken by health")
+		return fmt.Errorf("%q is the path of a health check", route)
 	}
 	return nil
 }
@@ -47,4 +43,10 @@ func validRoute(route string) (err error) {
 const (
 	healthRoute = "/healthz"
 	readyRoute  = "/readyz"
+)
+
+// The values of LOG_FORMAT.
+const (
+	logJSON = "json"
+	logText = "text"
 )

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/refrakt-hub/refrakt-gate/authz"
 	"github.com/refrakt-hub/refrakt-gate/backpressure"
+	"github.com/refrakt-hub/refrakt-gate/internal/settings"
 	"github.com/refrakt-hub/refrakt-gate/quota"
 	"github.com/refrakt-hub/refrakt-gate/telemetry"
 )
@@ -108,24 +110,15 @@ func parseErrors(opts env.Options) (errs []error) {
 
 // Validate returns every mistake, each beginning with its variable's name.
 func (c Config) Validate() []error {
-	var errs []error
-	add := func(name string, err error) {
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", name, err))
-		}
-	}
-	add("GRPC_ADDR", validListenAddr(c.GRPCAddr))
-	add("TELEMETRY_ADDR", validListenAddr(c.Telemetry.Addr))
-	add("QUEUE_URL", validQueueURL(c.QueueURL))
-	add("RATE_LIMIT_REDIS_URL", validRedisURL(c.LimitRedisURL))
-	add("STARTUP_TIMEOUT", within(c.StartupTimeout, time.Second, time.Hour))
-	add("SHUTDOWN_DRAIN", within(c.ShutdownDrain, 0, time.Hour))
-	add("SHUTDOWN_TIMEOUT", within(c.ShutdownTimeout, time.Millisecond, time.Hour))
-	errs = append(errs, c.TLS.Validate()...)
-	errs = append(errs, c.Authz.Validate()...)
-	errs = append(errs, c.Quota.Validate()...)
-	errs = append(errs, c.Queue.Validate()...)
-	return append(errs, c.Telemetry.Validate()...)
+	var mistakes settings.Mistakes
+	mistakes.Add("GRPC_ADDR", validListenAddr(c.GRPCAddr))
+	mistakes.Add("TELEMETRY_ADDR", validListenAddr(c.Telemetry.Addr))
+	mistakes.Add("QUEUE_URL", validQueueURL(c.QueueURL))
+	mistakes.Add("RATE_LIMIT_REDIS_URL", validRedisURL(c.LimitRedisURL))
+	mistakes.Add("STARTUP_TIMEOUT", settings.Within(c.StartupTimeout, time.Second, time.Hour))
+	mistakes.Add("SHUTDOWN_DRAIN", settings.Within(c.ShutdownDrain, 0, time.Hour))
+	mistakes.Add("SHUTDOWN_TIMEOUT", settings.Within(c.ShutdownTimeout, time.Millisecond, time.Hour))
+	return slices.Concat(mistakes, c.TLS.Validate(), c.Authz.Validate(), c.Quota.Validate(), c.Queue.Validate(), c.Telemetry.Validate())
 }
 
 // limiterURL is the Redis of the buckets; empty: they are in memory.
@@ -138,27 +131,27 @@ func (c Config) limiterURL() string {
 
 // readSecretFiles puts the content of each NAME_FILE in the place of NAME.
 func readSecretFiles(environ map[string]string) (map[string]string, []error) {
-	var errs []error
+	var mistakes settings.Mistakes
 	out := maps.Clone(environ)
 	for name := range secrets {
 		path := environ[name+"_FILE"]
 		switch {
 		case path == "":
 		case environ[name] != "":
-			errs = append(errs, fmt.Errorf("%s_FILE: %s is set too; which one counts?", name, name))
+			mistakes.Add(name+"_FILE", fmt.Errorf("%s is set too; which one counts?", name))
 		default:
 			content, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 			value := strings.TrimSpace(string(content))
 			switch {
 			case err != nil:
-				errs = append(errs, fmt.Errorf("%s_FILE: %w", name, err))
+				mistakes.Add(name+"_FILE", err)
 			case value == "": // would mean that there is none
-				errs = append(errs, fmt.Errorf("%s_FILE: %s is empty", name, path))
+				mistakes.Add(name+"_FILE", fmt.Errorf("%s is empty", path))
 			}
 			out[name] = value
 		}
 	}
-	return out, errs
+	return out, mistakes
 }
 
 // parseDuration takes Go durations and, as the Python service did, plain seconds.
@@ -183,13 +176,6 @@ func parseBool(s string) (any, error) {
 	default:
 		return nil, fmt.Errorf("%q is none of 1, true, yes, on, 0, false, no, off", s)
 	}
-}
-
-func within(d, low, high time.Duration) error {
-	if d < low || d > high {
-		return fmt.Errorf("%v is not between %v and %v", d, low, high)
-	}
-	return nil
 }
 
 // validListenAddr accepts host:port with either part empty, and unix:///path for

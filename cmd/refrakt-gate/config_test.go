@@ -75,6 +75,16 @@ func TestBadSettings(t *testing.T) {
 				t.Errorf("%s: %s is named %d times, want once", command, name, n)
 			}
 		}
+		// One wording in all packages.
+		for _, want := range []string{
+			"QUEUE_MAX_PENDING: -5 is not between 0 and 1000000000", "MAX_CONCURRENT_CHECKS: 0 is not between 1 and 1000000",
+			"RATE_LIMIT_FALLBACK_SHARE: 1.5 is not between 1e-06 and 1", "SHUTDOWN_DRAIN: -1s is not between 0s and 1h0m0s",
+			`QUEUE_FAILURE_MODE: "local" is none of allow, deny`, `LOG_FORMAT: "xml" is none of json, text`, `TLS_MIN_VERSION: "1.1" is none of 1.2, 1.3`,
+		} {
+			if !strings.Contains(stderr, "\n  "+want+"\n") {
+				t.Errorf("%s: no line %q", command, want)
+			}
+		}
 		if strings.Contains(stdout+stderr, "hunter2") {
 			t.Errorf("%s shows a secret:\n%s%s", command, stdout, stderr)
 		}
@@ -219,7 +229,7 @@ func TestSettingsAreComplete(t *testing.T) {
 		t.Fatalf("defaults: %v", errs)
 	}
 	var names []string
-	for _, s := range settings(cfg) {
+	for _, s := range effective(cfg) {
 		names = append(names, s.name)
 	}
 	if sorted := slices.Compact(slices.Sorted(slices.Values(names))); len(sorted) != len(names) {

@@ -14,7 +14,7 @@ import (
 // explain prints the effective settings, in the form of an environment, and what
 // they mean in words.
 func explain(w io.Writer, cfg Config) error {
-	for _, s := range settings(cfg) {
+	for _, s := range effective(cfg) {
 		if _, err := fmt.Fprintf(w, "%s=%s\n", s.name, s.value); err != nil {
 			return fmt.Errorf("print settings: %w", err)
 		}
@@ -29,14 +29,14 @@ func explain(w io.Writer, cfg Config) error {
 
 type setting struct{ name, value string }
 
-// settings lists what is in cfg, secrets masked.
-func settings(cfg any) []setting {
+// effective lists what is in cfg, secrets masked.
+func effective(cfg any) []setting {
 	var out []setting
 	v := reflect.ValueOf(cfg)
 	for i := range v.NumField() {
 		name, ok := v.Type().Field(i).Tag.Lookup("env")
 		if !ok {
-			out = append(out, settings(v.Field(i).Interface())...)
+			out = append(out, effective(v.Field(i).Interface())...)
 			continue
 		}
 		value := fmt.Sprint(v.Field(i).Interface())

@@ -50,7 +50,7 @@ func FuzzSettings(f *testing.F) {
 		if len(errs) > 0 {
 			return
 		}
-		for _, s := range settings(cfg) {
+		for _, s := range effective(cfg) {
 			if s.name == name && s.value == value && strings.Contains(value, "@") {
 				t.Errorf("%s is printed as it is: %q", name, value)
 			}

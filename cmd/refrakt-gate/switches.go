@@ -8,13 +8,13 @@ import (
 	"log/slog"
 	"maps"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/caarlos0/env/v11"
 
 	"github.com/refrakt-hub/refrakt-gate/authz"
+	"github.com/refrakt-hub/refrakt-gate/internal/settings"
 )
 
 // switchable are the settings that SWITCHES_FILE may change while the gate runs.
@@ -34,7 +34,7 @@ func readSwitches(environ map[string]string) (map[string]string, []error) {
 	if err != nil {
 		return environ, []error{fmt.Errorf("SWITCHES_FILE: %w", err)}
 	}
-	var errs []error
+	var mistakes settings.Mistakes
 	out := maps.Clone(environ)
 	for line := range strings.Lines(string(content)) {
 		line = strings.TrimSpace(line)
@@ -42,13 +42,14 @@ func readSwitches(environ map[string]string) (map[string]string, []error) {
 			continue
 		}
 		name, value, _ := strings.Cut(line, "=")
-		if name = strings.TrimSpace(name); !slices.Contains(switchable, name) {
-			errs = append(errs, fmt.Errorf("SWITCHES_FILE: %q is none of %s", name, strings.Join(switchable, ", ")))
+		name = strings.TrimSpace(name)
+		if err := settings.OneOf(name, switchable...); err != nil {
+			mistakes.Add("SWITCHES_FILE", err)
 			continue
 		}
 		out[name] = strings.TrimSpace(value)
 	}
-	return out, errs
+	return out, mistakes
 }
 
 // switchesInterval is how often SWITCHES_FILE is looked at.

@@ -2,9 +2,11 @@ package main
 
 import (
 	"crypto/tls"
-	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/refrakt-hub/refrakt-gate/certs"
+	"github.com/refrakt-hub/refrakt-gate/internal/settings"
 )
 
 // TLSConfig is TLS on the two ports. The files are PEM, and are read again when
@@ -25,11 +27,9 @@ var tlsVersions = map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionT
 
 // Validate returns every mistake, each beginning with its variable's name.
 func (c TLSConfig) Validate() []error {
-	errs := append(c.grpc().Validate(), c.telemetry().Validate()...)
-	if tlsVersions[c.MinVersion] == 0 {
-		errs = append(errs, fmt.Errorf("TLS_MIN_VERSION: %q is none of 1.2, 1.3", c.MinVersion))
-	}
-	return errs
+	mistakes := settings.Mistakes(append(c.grpc().Validate(), c.telemetry().Validate()...))
+	mistakes.Add("TLS_MIN_VERSION", settings.OneOf(c.MinVersion, slices.Sorted(maps.Keys(tlsVersions))...))
+	return mistakes
 }
 
 func (c TLSConfig) grpc() certs.Config {

@@ -2,41 +2,16 @@ package backpressure
 
 import (
 	"context"
-	_ "embed"
 	"errors"
-	"fmt"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/refrakt-hub/refrakt-gate/internal/breaker"
 )
 
-//go:embed admit.lua
-var admitSource string
-
-var admitScript = redis.NewScript(admitSource)
-
-// admission is the answer of admit.lua.
-type admission struct {
-	admitted bool
-	pending  int64 // jobs waiting or about to, without this one
-}
-
-func admit(ctx context.Context, rdb redis.Scripter, cfg Config) (admission, error) {
-	keys := []string{queuedKey(cfg.QueueName), activeKey(cfg.QueueName), incompleteKey(cfg.QueueName), windowKey(cfg.QueueName)}
-	answer, err := admitScript.Run(ctx, rdb, keys, cfg.MaxPending, cfg.AdmissionWindow.Milliseconds()).Int64Slice()
-	if err != nil {
-		return admission{}, fmt.Errorf("run admit script: %w", err)
-	}
-	if len(answer) != 2 {
-		return admission{}, fmt.Errorf("read admit answer: %d numbers instead of 2", len(answer))
-	}
-	return admission{admitted: answer[0] == 1, pending: answer[1]}, nil
-}
-
-// Admit is the last look before a request of the caller's may add a job: StateOK
-// means that it was admitted and counted, in one round trip. It never waits for a
-// Redis known to be away; the state is then full if the newest sample says so, else
-// unknown.
+// Admit is the last look before a request of the caller's may add a job. StateOK
+// means that the request was admitted and counted, in one round trip. Admit never
+// waits for a Redis known to be away; the state is then full if the newest sample
+// says so, else unknown.
 func (m *Monitor) Admit(ctx context.Context, caller string) Verdict {
 	state, wait := m.tryAdmit(ctx)
 	return m.verdict(caller, state, wait)
@@ -45,37 +20,39 @@ func (m *Monitor) Admit(ctx context.Context, caller string) Verdict {
 // tryAdmit is Admit without a caller; the wait is without jitter and retry slot.
 func (m *Monitor) tryAdmit(ctx context.Context) (State, time.Duration) {
 	if m.cfg.MaxPending == 0 {
+		m.usage.admitted(time.Now())
 		return StateOK, 0
 	}
-	if ctx.Err() != nil || !m.circuit.closed() {
-		return m.unasked()
+	if ctx.Err() != nil {
+		return m.notAsked()
 	}
-	var a admission
-	err := m.circuit.do(ctx, func(ctx context.Context) (err error) {
-		a, err = m.ask(ctx)
+	var a Admission
+	err := m.breaker.Do(ctx, func(ctx context.Context) (err error) {
+		a, err = m.queue.Admit(ctx, m.cfg.MaxPending, m.cfg.AdmissionWindow)
 		return err
 	})
 	switch {
-	case errors.Is(err, context.Canceled) || refused(err):
-		return m.unasked()
+	case errors.Is(err, context.Canceled) || errors.Is(err, breaker.ErrOpen):
+		return m.notAsked()
 	case err != nil:
 		m.metrics.admitErrors.Inc()
-		m.admitting.failed(err)
-		return m.unasked()
+		m.admitting.Fail(err)
+		return m.notAsked()
 	}
-	m.admitting.succeeded()
-	if a.admitted {
-		m.own.Add(1)
+	m.admitting.Succeed()
+	now := time.Now()
+	if a.Admitted {
+		m.admittedHere.Add(1)
+		m.usage.admitted(now)
 		return StateOK, 0
 	}
-	now := time.Now()
-	m.refused.Store(&refusal{at: now, pending: a.pending})
-	return StateFull, roomWait(m.cfg, a.pending, m.flow(now))
+	m.refused.Store(&refusal{at: now, pending: a.Pending})
+	return StateFull, roomWait(m.cfg, a.Pending, m.flow(now))
 }
 
-// unasked is the answer where Redis could not be asked. A sample is not enough to
-// admit a job by, but a queue that it found full is.
-func (m *Monitor) unasked() (State, time.Duration) {
+// notAsked is the answer where Redis could not be asked. A sample is not enough to
+// admit a job by. But a queue that the newest sample found full is full.
+func (m *Monitor) notAsked() (State, time.Duration) {
 	if state, wait := judge(m.cfg, m.newest.Load(), time.Now()); state == StateFull {
 		return state, wait
 	}

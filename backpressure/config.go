@@ -1,13 +1,8 @@
 package backpressure
 
 import (
-	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/refrakt-hub/refrakt-gate/internal/settings"
 )
@@ -15,9 +10,8 @@ import (
 // Config is what the operator decides about the queue. Durations may be given
 // as plain seconds; the parser for that is the program's.
 type Config struct {
-	// QueueName is the SAQ queue to watch.
-	QueueName string `env:"QUEUE_NAME" envDefault:"default"`
-	// MaxPending is the number of waiting jobs at which the queue is full; 0 switches the check off.
+	// MaxPending is the number of waiting jobs at which the queue is full; 0 switches
+	// the check off. With 40, the 41st job is not admitted.
 	MaxPending int `env:"QUEUE_MAX_PENDING" envDefault:"40"`
 	// MaxAge is the age of the oldest waiting job at which the queue is slow; 0 switches the check off.
 	MaxAge time.Duration `env:"QUEUE_MAX_AGE_SECONDS" envDefault:"600"`
@@ -33,22 +27,18 @@ type Config struct {
 	RetryMax time.Duration `env:"QUEUE_RETRY_MAX" envDefault:"600s"`
 	// PollInterval is how often the gauges are set from the newest sample.
 	PollInterval time.Duration `env:"PROMETHEUS_QUEUE_POLL_INTERVAL" envDefault:"5s"`
-	// JobSources are the values of a job's kwargs.source that are counted by name.
-	JobSources Sources `env:"JOB_SOURCES" envDefault:"api,assistant"`
 }
 
 // The bounds are far from any sensible value; they catch a wrong unit.
 const (
-	maxNameBytes = 256
-	maxCount     = 1_000_000_000
-	day          = 24 * time.Hour
-	year         = 366 * day
+	maxCount = 1_000_000_000
+	day      = 24 * time.Hour
+	year     = 366 * day
 )
 
 // Validate returns every mistake there is; each begins with the name of its variable.
 func (c Config) Validate() []error {
 	var mistakes settings.Mistakes
-	mistakes.Add("QUEUE_NAME", validQueueName(c.QueueName))
 	mistakes.Add("QUEUE_MAX_PENDING", settings.Within(c.MaxPending, 0, maxCount))
 	mistakes.Add("QUEUE_MAX_AGE_SECONDS", settings.Within(c.MaxAge, 0, year))
 	mistakes.Add("QUEUE_SAMPLE_INTERVAL", settings.Within(c.SampleInterval, 10*time.Millisecond, time.Hour))
@@ -63,56 +53,5 @@ func (c Config) Validate() []error {
 		mistakes.Add("QUEUE_RETRY_MAX", fmt.Errorf("%v is shorter than QUEUE_RETRY_DELAY (%v)", c.RetryMax, c.RetryDelay))
 	}
 	mistakes.Add("PROMETHEUS_QUEUE_POLL_INTERVAL", settings.Within(c.PollInterval, 10*time.Millisecond, time.Hour))
-	mistakes.Add("JOB_SOURCES", c.JobSources.validate())
 	return mistakes
-}
-
-func validQueueName(name string) error {
-	switch {
-	case name == "":
-		return errors.New("the name is empty")
-	case len(name) > maxNameBytes:
-		return fmt.Errorf("the name has %d bytes, more than %d", len(name), maxNameBytes)
-	case !utf8.ValidString(name) || strings.ContainsFunc(name, unfit):
-		return fmt.Errorf("%q contains spaces or control characters", name)
-	}
-	return nil
-}
-
-func unfit(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }
-
-// Sources are the values of a job's `source` that are counted by name. They are
-// comma-separated in the environment.
-type Sources []string
-
-// UnmarshalText reads a comma-separated list.
-func (s *Sources) UnmarshalText(text []byte) error {
-	*s = nil
-	for name := range strings.SplitSeq(string(text), ",") {
-		if name = strings.TrimSpace(name); name != "" && !slices.Contains(*s, name) {
-			*s = append(*s, name)
-		}
-	}
-	return nil
-}
-
-// String is the list as it may stand in the environment.
-func (s Sources) String() string { return strings.Join(s, ",") }
-
-// maxSources keeps the number of series small.
-const maxSources = 50
-
-func (s Sources) validate() error {
-	if len(s) > maxSources {
-		return fmt.Errorf("%d sources are more than %d", len(s), maxSources)
-	}
-	for _, name := range s {
-		switch {
-		case name == sourceOther || name == sourceUnknown:
-			return fmt.Errorf("%q is the label of the sources that are not listed", name)
-		case len(name) > maxNameBytes || !utf8.ValidString(name) || strings.ContainsFunc(name, unfit):
-			return fmt.Errorf("%q is too long or contains spaces or control characters", name)
-		}
-	}
-	return nil
 }

@@ -9,7 +9,7 @@ import (
 
 func validConfig() Config {
 	return Config{
-		QueueName: "default", MaxPending: 40, MaxAge: 10 * time.Minute,
+		MaxPending: 40, MaxAge: 10 * time.Minute,
 		SampleInterval: time.Second, StaleAfter: 5 * time.Second, AdmissionWindow: 500 * time.Millisecond,
 		RetryDelay: 30 * time.Second, RetryMax: 10 * time.Minute, PollInterval: 5 * time.Second,
 	}
@@ -23,13 +23,6 @@ func TestConfigValidate(t *testing.T) {
 	}{
 		"defaults":                 {func(*Config) {}, nil},
 		"both checks off":          {func(c *Config) { c.MaxPending, c.MaxAge = 0, 0 }, nil},
-		"other queue":              {func(c *Config) { c.QueueName = "training:gpu-1" }, nil},
-		"no queue":                 {func(c *Config) { c.QueueName = "" }, []string{"QUEUE_NAME"}},
-		"space in queue":           {func(c *Config) { c.QueueName = "a b" }, []string{"QUEUE_NAME"}},
-		"newline in queue":         {func(c *Config) { c.QueueName = "a\n" }, []string{"QUEUE_NAME"}},
-		"NUL in queue":             {func(c *Config) { c.QueueName = "a\x00" }, []string{"QUEUE_NAME"}},
-		"queue not UTF-8":          {func(c *Config) { c.QueueName = "a\xff" }, []string{"QUEUE_NAME"}},
-		"long queue":               {func(c *Config) { c.QueueName = strings.Repeat("a", 257) }, []string{"QUEUE_NAME"}},
 		"negative pending":         {func(c *Config) { c.MaxPending = -1 }, []string{"QUEUE_MAX_PENDING"}},
 		"absurd pending":           {func(c *Config) { c.MaxPending = 2_000_000_000 }, []string{"QUEUE_MAX_PENDING"}},
 		"negative age":             {func(c *Config) { c.MaxAge = -1 }, []string{"QUEUE_MAX_AGE_SECONDS"}},
@@ -41,10 +34,7 @@ func TestConfigValidate(t *testing.T) {
 		"no retry delay":           {func(c *Config) { c.RetryDelay = 0 }, []string{"QUEUE_RETRY_DELAY"}},
 		"retry max below delay":    {func(c *Config) { c.RetryMax = time.Second }, []string{"QUEUE_RETRY_MAX"}},
 		"no poll interval":         {func(c *Config) { c.PollInterval = 0 }, []string{"PROMETHEUS_QUEUE_POLL_INTERVAL"}},
-		"reserved source":          {func(c *Config) { c.JobSources = Sources{"api", "other"} }, []string{"JOB_SOURCES"}},
-		"too many sources":         {func(c *Config) { c.JobSources = make(Sources, maxSources+1) }, []string{"JOB_SOURCES"}},
-		"space in source":          {func(c *Config) { c.JobSources = Sources{"a b"} }, []string{"JOB_SOURCES"}},
-		"every mistake at once":    {func(c *Config) { *c = Config{MaxPending: -1, MaxAge: -1, JobSources: Sources{"unknown"}} }, allVariables(t)},
+		"every mistake at once":    {func(c *Config) { *c = Config{MaxPending: -1, MaxAge: -1} }, allVariables(t)},
 		"retry max equal to delay": {func(c *Config) { c.RetryMax = c.RetryDelay }, nil},
 	}
 	for name, tc := range cases {
@@ -92,12 +82,4 @@ func compact(names []string) []string {
 		}
 	}
 	return out
-}
-
-func TestSources(t *testing.T) {
-	t.Parallel()
-	var s Sources
-	if err := s.UnmarshalText([]byte(" api, assistant,,api ")); err != nil || s.String() != "api,assistant" {
-		t.Errorf("got %q, %v", s, err)
-	}
 }

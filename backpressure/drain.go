@@ -18,7 +18,7 @@ const (
 // drain observes how fast workers take jobs. The zero value is ready.
 type drain struct {
 	spans []span // oldest first
-	last  reading
+	last  Sample
 	at    time.Time // of last; zero: there was none
 }
 
@@ -45,18 +45,18 @@ type flow struct {
 
 // observe takes the newest sample and how many jobs this replica has admitted
 // since the one before.
-func (d *drain) observe(at time.Time, r reading, own int64) flow {
+func (d *drain) observe(at time.Time, r Sample, own int64) flow {
 	if took := at.Sub(d.at); !d.at.IsZero() && took > 0 {
-		grown := r.pending - d.last.pending
-		fleet := r.admitted - d.last.admitted
+		grown := r.Pending - d.last.Pending
+		fleet := r.Admitted - d.last.Admitted
 		if fleet < 0 {
-			fleet = r.admitted
+			fleet = r.Admitted
 		}
-		// A list that workers take from at its other end has marks that stay.
-		left := max(0, r.left, -grown)
+		// Workers that take jobs at the tail of the list leave the cursor's jobs in place.
+		left := max(0, r.Left, -grown)
 		d.add(span{
-			end: at, took: took, waited: r.pending > 0 && d.last.pending > 0, exact: r.exact,
-			left: left, filled: r.running - d.last.running, fleet: fleet, own: own,
+			end: at, took: took, waited: r.Pending > 0 && d.last.Pending > 0, exact: r.LeftExact,
+			left: left, filled: r.Running - d.last.Running, fleet: fleet, own: own,
 		})
 	}
 	d.at, d.last = at, r

@@ -2,11 +2,8 @@ package backpressure
 
 import (
 	"math"
-	"math/rand/v2"
 	"testing"
 	"time"
-
-	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
 )
 
 func TestDrain(t *testing.T) {
@@ -78,7 +75,7 @@ func TestDrain(t *testing.T) {
 			start := time.Now()
 			for i, s := range steps {
 				at := start.Add(time.Duration(s.second * float64(time.Second)))
-				r := reading{pending: s.pending, left: s.left, exact: !s.more, running: s.running, admitted: s.fleet}
+				r := Sample{Pending: s.pending, Left: s.left, LeftExact: !s.more, Running: s.running, Admitted: s.fleet}
 				got := d.observe(at, r, s.own)
 				if !same(got, s.want) {
 					t.Errorf("step %d: %+v, want %+v", i, got, s.want)
@@ -99,92 +96,12 @@ func TestDrainStaysSmall(t *testing.T) {
 	start := time.Now()
 	var last flow
 	for i := range 20_000 {
-		last = d.observe(start.Add(time.Duration(i)*50*time.Millisecond), reading{pending: 40, left: 1, exact: true, admitted: int64(i)}, 0)
+		last = d.observe(start.Add(time.Duration(i)*50*time.Millisecond), Sample{Pending: 40, Left: 1, LeftExact: true, Admitted: int64(i)}, 0)
 	}
 	if len(d.spans) > 601 {
 		t.Errorf("%d spans kept, want 601 at most", len(d.spans))
 	}
 	if want := (flow{20, 20, 600, 1. / 12000}); math.Abs(last.jobs-want.jobs) > 30 || math.Abs(last.perSecond-want.perSecond) > 1e-6 {
 		t.Errorf("%+v, want about %+v", last, want)
-	}
-}
-
-// TestMarks compares what marks tell with what left a real list, at random. Jobs that
-// are only taken are counted one by one, unless all that there were have gone. With
-// jobs that are given back or aborted the number may be too small, but not too great.
-func TestMarks(t *testing.T) {
-	t.Parallel()
-	for name, takenOnly := range map[string]bool{"taken": true, "taken, given back, aborted": false} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			q := &playedQueue{t: t, rdb: redistest.Start(t).Client(t)}
-			random := rand.New(rand.NewPCG(1, 2))
-			var before reading
-			exact, depths := 0, []int{10, 40, 200, 3000}
-			const looks = 400
-			for look := range looks {
-				deep := depths[look*len(depths)/looks]
-				for q.depth() < deep {
-					q.enqueue()
-				}
-				var left int64
-				last := false // the last mark may have been aborted
-				for range random.IntN(min(deep, 100) * 5 / 4) {
-					switch n := random.IntN(20); {
-					case n < 8:
-						q.enqueue()
-						continue
-					case q.depth() == 0:
-						continue
-					case n == 8 && !takenOnly:
-						q.abort(random.IntN(q.depth()))
-						last = true
-					default:
-						q.take()
-						if n < 10 && !takenOnly {
-							q.giveBack()
-						}
-					}
-					left++
-				}
-				r, err := readQueue(t.Context(), q.rdb, "default", before.marks)
-				must(t, err)
-				switch {
-				case r.exact && r.left == left, !r.exact && left >= before.pending && r.left <= left:
-				case takenOnly:
-					t.Fatalf("look %d: %d of %d jobs left by the marks (exactly: %v), %d in truth", look, r.left, before.pending, r.exact, left)
-				case r.left > left && !last:
-					t.Fatalf("look %d: %d of %d jobs left by the marks, %d in truth", look, r.left, before.pending, left)
-				}
-				if r.exact {
-					exact++
-				}
-				before = r
-			}
-			t.Logf("%d of %d looks were exact", exact, looks)
-			if exact < looks/2 || exact == looks {
-				t.Errorf("%d of %d looks were exact: not all was put to the test", exact, looks)
-			}
-		})
-	}
-}
-
-// TestMarksOfATwiceListedJob: it stands nearer to the head than it was without
-// anything having left.
-func TestMarksOfATwiceListedJob(t *testing.T) {
-	t.Parallel()
-	q := &playedQueue{t: t, rdb: redistest.Start(t).Client(t)}
-	for range 10 {
-		q.enqueue()
-	}
-	q.push(jobPrefix("default") + "1")
-	var before marks
-	for range 2 {
-		r, err := readQueue(t.Context(), q.rdb, "default", before)
-		must(t, err)
-		if r.left != 0 {
-			t.Errorf("%d jobs left, want none", r.left)
-		}
-		before = r.marks
 	}
 }

@@ -17,8 +17,8 @@ type metrics struct {
 	sampleErrors, admitErrors prometheus.Counter
 }
 
-// newMetrics registers the series; sampleAge is asked at each scrape.
-func newMetrics(cfg Config, reg prometheus.Registerer, sampleAge func() float64) *metrics {
+// newMetrics registers the series; sampleAge and unused are asked at each scrape.
+func newMetrics(cfg Config, reg prometheus.Registerer, sampleAge func() float64, unused func() bool) *metrics {
 	auto := promauto.With(reg)
 	gauge := func(name, help string) prometheus.Gauge {
 		return auto.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
@@ -35,6 +35,15 @@ func newMetrics(cfg Config, reg prometheus.Registerer, sampleAge func() float64)
 		Name: "refrakt_gate_queue_sample_age_seconds",
 		Help: "Age of the newest sample of the queue; NaN before the first.",
 	}, sampleAge)
+	auto.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "refrakt_gate_queue_unused",
+		Help: "1 while requests are let through for minutes and no job and no worker was ever seen in the queue, else 0.",
+	}, func() float64 {
+		if unused() {
+			return 1
+		}
+		return 0
+	})
 	// Alerts compare with these, so that they can't drift from the settings.
 	gauge("refrakt_gate_queue_limit_pending_jobs", "Jobs waiting at which the queue is full; 0 while this is not checked.").Set(float64(cfg.MaxPending))
 	gauge("refrakt_gate_queue_limit_age_seconds", "Age of the oldest waiting job at which the queue is slow; 0 while this is not checked.").Set(cfg.MaxAge.Seconds())
@@ -69,12 +78,12 @@ func (m *metrics) show(s *snapshot, state State) {
 		}
 		return
 	}
-	m.pending.Set(float64(s.pending))
-	m.running.Set(float64(s.running))
-	m.workers.Set(float64(s.workers))
+	m.pending.Set(float64(s.Pending))
+	m.running.Set(float64(s.Running))
+	m.workers.Set(float64(s.Workers))
 	m.drainRate.Set(s.flow.leaving)
 	m.oldest.Set(math.NaN())
-	if s.ageKnown {
-		m.oldest.Set(s.age.Seconds())
+	if s.AgeKnown {
+		m.oldest.Set(s.OldestAge.Seconds())
 	}
 }

@@ -15,6 +15,7 @@ import (
 func TestMetricsBeforeTheFirstSample(t *testing.T) {
 	t.Parallel()
 	wantMetrics(t, nil, `
+refrakt_gate_breaker_open{breaker="queue"} 0
 refrakt_gate_queue_drain_jobs_per_second NaN
 refrakt_gate_queue_errors_total{op="admit"} 0
 refrakt_gate_queue_errors_total{op="sample"} 0
@@ -26,6 +27,7 @@ refrakt_gate_queue_state{state="full"} 0
 refrakt_gate_queue_state{state="ok"} 0
 refrakt_gate_queue_state{state="slow"} 0
 refrakt_gate_queue_state{state="unknown"} 1
+refrakt_gate_queue_unused 0
 refrakt_queue_oldest_pending_seconds NaN
 refrakt_queue_pending_jobs NaN
 refrakt_queue_running_jobs NaN
@@ -35,10 +37,11 @@ refrakt_queue_running_jobs NaN
 func TestMetricsOfASample(t *testing.T) {
 	t.Parallel()
 	s := &snapshot{
-		reading: reading{pending: 5, running: 2, workers: 3, age: 610500 * time.Millisecond, ageKnown: true},
-		flow:    flow{leaving: 0.5, perSecond: 7},
+		Sample: Sample{Pending: 5, Running: 2, Workers: 3, OldestAge: 610500 * time.Millisecond, AgeKnown: true},
+		flow:   flow{leaving: 0.5, perSecond: 7},
 	}
 	wantMetrics(t, s, `
+refrakt_gate_breaker_open{breaker="queue"} 0
 refrakt_gate_queue_drain_jobs_per_second 0.5
 refrakt_gate_queue_errors_total{op="admit"} 0
 refrakt_gate_queue_errors_total{op="sample"} 0
@@ -49,6 +52,7 @@ refrakt_gate_queue_state{state="full"} 0
 refrakt_gate_queue_state{state="ok"} 0
 refrakt_gate_queue_state{state="slow"} 1
 refrakt_gate_queue_state{state="unknown"} 0
+refrakt_gate_queue_unused 0
 refrakt_queue_oldest_pending_seconds 610.5
 refrakt_queue_pending_jobs 5
 refrakt_queue_running_jobs 2
@@ -57,7 +61,8 @@ refrakt_queue_running_jobs 2
 
 func TestMetricsOfAnUnknownAge(t *testing.T) {
 	t.Parallel()
-	wantMetrics(t, &snapshot{reading: reading{pending: 5}}, `
+	wantMetrics(t, &snapshot{Sample: Sample{Pending: 5}}, `
+refrakt_gate_breaker_open{breaker="queue"} 0
 refrakt_gate_queue_drain_jobs_per_second 0
 refrakt_gate_queue_errors_total{op="admit"} 0
 refrakt_gate_queue_errors_total{op="sample"} 0
@@ -68,6 +73,7 @@ refrakt_gate_queue_state{state="full"} 0
 refrakt_gate_queue_state{state="ok"} 0
 refrakt_gate_queue_state{state="slow"} 0
 refrakt_gate_queue_state{state="unknown"} 1
+refrakt_gate_queue_unused 0
 refrakt_queue_oldest_pending_seconds NaN
 refrakt_queue_pending_jobs 5
 refrakt_queue_running_jobs 0
@@ -98,7 +104,7 @@ func wantMetrics(t *testing.T, s *snapshot, want string) {
 	m := NewMonitor(validConfig(), nil, reg, slog.New(slog.DiscardHandler))
 	if s != nil {
 		s.at = time.Now()
-		s.mark(m.cfg, nil)
+		s.applyThresholds(m.cfg, nil)
 		m.newest.Store(s)
 		m.publish()
 	}

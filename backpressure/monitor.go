@@ -1,5 +1,5 @@
-// Package backpressure watches a SAQ queue in Redis and says whether it can take
-// another job.
+// Package backpressure watches a job queue in Redis and decides whether the queue can
+// take another job.
 package backpressure
 
 import (
@@ -14,27 +14,18 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/redis/go-redis/v9"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/breaker"
+	"github.com/refrakt-hub/refrakt-gate/internal/condition"
 )
-
-// Redis is what the package needs of a client. The client must not retry by
-// itself: a repeated admission would be counted twice.
-type Redis interface {
-	redis.Scripter
-	Pipelined(ctx context.Context, fn func(redis.Pipeliner) error) ([]redis.Cmder, error)
-	MGet(ctx context.Context, keys ...string) *redis.SliceCmd
-	PSubscribe(ctx context.Context, patterns ...string) *redis.PubSub
-}
-
-var _ Redis = redis.UniversalClient(nil)
 
 // snapshot is the newest sample, never changed once it is stored.
 type snapshot struct {
-	reading
+	Sample
 
 	at         time.Time // when the sample was begun, with the monotonic clock
 	flow       flow
-	full, slow bool // with hysteresis, see mark
+	full, slow bool // with hysteresis, see applyThresholds
 }
 
 // refusal is the newest look of Admit that found the queue full.
@@ -47,23 +38,22 @@ type refusal struct {
 // runs Run; all else may be called by any number at once.
 type Monitor struct {
 	cfg     Config
-	rdb     Redis
-	read    func(context.Context, marks) (reading, error)
-	ask     func(context.Context) (admission, error)
-	circuit circuit
+	queue   Queue
+	breaker *breaker.Breaker
 	metrics *metrics
 	newest  atomic.Pointer[snapshot]
 	refused atomic.Pointer[refusal] // nil: none yet
 
-	turns turns
-	own   atomic.Int64 // jobs admitted
+	slots        slots
+	usage        usage
+	admittedHere atomic.Int64 // by this gate
 
-	sampling, admitting health
+	sampling, admitting, used *condition.Condition
 
-	mu    sync.Mutex // held for a sample, and to publish
-	seen  int64      // of own, at the newest sample
-	drain drain
-	shown shown
+	mu      sync.Mutex // held for a sample, and to publish
+	counted int64      // of admittedHere, at the newest sample
+	drain   drain
+	shown   shown
 }
 
 // shown is what the gauges last told.
@@ -72,21 +62,26 @@ type shown struct {
 	state State
 }
 
-// NewMonitor returns a monitor that knows nothing yet; cfg must be valid. Redis
+const (
+	breakerFailures = 5                      // in a row, until requests do not ask any more
+	breakerTimeout  = 500 * time.Millisecond // until the outcome of a sample counts again
+)
+
+// NewMonitor returns a monitor that knows nothing yet; cfg must be valid. The queue
 // is not asked before Sample, Run or Admit.
-func NewMonitor(cfg Config, rdb Redis, reg prometheus.Registerer, log *slog.Logger) *Monitor {
+func NewMonitor(cfg Config, queue Queue, reg prometheus.Registerer, log *slog.Logger) *Monitor {
 	m := &Monitor{
-		cfg:       cfg,
-		rdb:       rdb,
-		circuit:   newCircuit(),
-		sampling:  health{log: log, what: "queue sampling"},
-		admitting: health{log: log, what: "queue admission", quiet: admitQuiet},
+		cfg:   cfg,
+		queue: queue,
+		breaker: breaker.New(breaker.Settings{
+			Name: "queue", Failures: breakerFailures, Timeout: breakerTimeout,
+		}, log),
+		sampling:  condition.New(log, "queue sampling fails", "queue sampling works again"),
+		admitting: condition.New(log, "queue admission fails", "queue admission works again").Quiet(admitQuiet),
+		used:      condition.New(log, "the queue looks unused", "the queue is used"),
 	}
-	m.read = func(ctx context.Context, before marks) (reading, error) {
-		return readQueue(ctx, rdb, cfg.QueueName, before)
-	}
-	m.ask = func(ctx context.Context) (admission, error) { return admit(ctx, m.rdb, cfg) }
-	m.metrics = newMetrics(cfg, reg, m.sampleAge)
+	breaker.Register(reg, "queue", m.breaker.Open)
+	m.metrics = newMetrics(cfg, reg, m.sampleAge, m.usage.unused.Load)
 	m.publish()
 	return m
 }
@@ -124,9 +119,9 @@ func (m *Monitor) step(ctx context.Context) {
 	switch err := m.Sample(ctx); {
 	case errors.Is(err, context.Canceled):
 	case err != nil:
-		m.sampling.failed(err)
+		m.sampling.Fail(err)
 	default:
-		m.sampling.succeeded()
+		m.sampling.Succeed()
 	}
 }
 
@@ -138,33 +133,41 @@ func (m *Monitor) Sample(ctx context.Context) error {
 	defer m.publishChange()
 
 	at := time.Now()
-	var r reading
-	ask := func(ctx context.Context) (err error) {
-		r, err = m.read(ctx, m.drain.last.marks)
+	var r Sample
+	err := m.breaker.Probe(ctx, func(ctx context.Context) (err error) {
+		r, err = m.queue.Sample(ctx, m.drain.last.Cursor)
 		return err
-	}
-	err := m.circuit.do(ctx, inTime(ask))
-	switch {
-	case refused(err):
-		// Nobody waits for a sample, so it asks all the same: the answer and the
-		// true error are worth having, only the circuit hears of neither.
-		err = attempt(ctx, ask)
-	case errors.Is(err, errSlow):
-		err = nil // only the circuit is to hear of that
-	}
+	})
 	if err != nil {
 		if !errors.Is(err, context.Canceled) {
 			m.metrics.sampleErrors.Inc()
 		}
 		return fmt.Errorf("sample queue: %w", err)
 	}
-	own := m.own.Load()
-	s := &snapshot{reading: r, at: at, flow: m.drain.observe(at, r, own-m.seen)}
-	m.seen = own
-	s.mark(m.cfg, m.newest.Load())
+	here := m.admittedHere.Load()
+	s := &snapshot{Sample: r, at: at, flow: m.drain.observe(at, r, here-m.counted)}
+	m.counted = here
+	s.applyThresholds(m.cfg, m.newest.Load())
 	m.newest.Store(s)
-	m.turns.forget(at)
+	m.slots.forget(at)
+	m.usage.observe(r)
+	if m.usage.unused.Load() {
+		m.used.Fail(errUnused)
+	} else {
+		m.used.Succeed()
+	}
 	return nil
+}
+
+var errUnused = errors.New("requests are let through, but no job and no worker was ever seen: is QUEUE_NAME right, and do the keys begin with saq:QUEUE_NAME: ?")
+
+// Problem says in words what keeps the monitor from seeing the queue though Redis
+// answers; empty if nothing does.
+func (m *Monitor) Problem() string {
+	if !m.usage.unused.Load() {
+		return ""
+	}
+	return "queue: " + errUnused.Error()
 }
 
 // State is that of the newest sample, without I/O or locks.
@@ -186,8 +189,8 @@ func (m *Monitor) Shed(caller string, addsJob bool) Verdict {
 	if !addsJob || state != StateFull {
 		return m.verdict(caller, state, wait)
 	}
-	if s.pending >= int64(m.cfg.MaxPending) && now.Sub(s.at) < justNow {
-		return m.verdict(caller, StateFull, roomWait(m.cfg, s.pending, s.flow))
+	if s.Pending >= int64(m.cfg.MaxPending) && now.Sub(s.at) < justNow {
+		return m.verdict(caller, StateFull, roomWait(m.cfg, s.Pending, s.flow))
 	}
 	apart := m.cfg
 	apart.MaxPending = 0
@@ -209,7 +212,7 @@ func (m *Monitor) verdict(caller string, state State, wait time.Duration) Verdic
 		if state != StateFull {
 			return wait
 		}
-		return m.turn(caller, wait)
+		return m.retrySlot(caller, wait)
 	}}
 }
 
@@ -225,22 +228,21 @@ func (m *Monitor) flow(now time.Time) flow {
 	return flow{}
 }
 
-// turn is how long a caller that a full queue turns away is to wait: as long as the
-// queue needs, or longer if others were told to come before it. It is to be asked
-// only for those that are told.
-func (m *Monitor) turn(caller string, retryAfter time.Duration) time.Duration {
+// retrySlot returns how long a caller that a full queue turns away is to wait: as
+// long as the queue needs, or longer if others were told to come before the caller.
+func (m *Monitor) retrySlot(caller string, retryAfter time.Duration) time.Duration {
 	now := time.Now()
 	f := m.flow(now)
 	if f.perSecond == 0 {
 		return retryAfter
 	}
-	apart := time.Duration(float64(time.Second) / (turnsPerJob * f.perSecond * f.share))
-	return wholeSeconds(m.turns.take(caller, now, retryAfter, apart, m.cfg.RetryMax))
+	apart := time.Duration(float64(time.Second) / (slotsPerJob * f.perSecond * f.share))
+	return wholeSeconds(m.slots.take(caller, now, retryAfter, apart, m.cfg.RetryMax))
 }
 
-// turnsPerJob is for how many callers there is a place to come back to when a job
-// leaves: the other half of the places is for those that come unasked.
-const turnsPerJob = 0.5
+// slotsPerJob is how many slots there are for each job that leaves. The other half of
+// the places is for callers that were not told to come.
+const slotsPerJob = 0.5
 
 // publish sets the gauges from the newest sample.
 func (m *Monitor) publish() {

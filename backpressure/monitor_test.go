@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -13,27 +14,45 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/redis/go-redis/v9"
-
-	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
 )
 
-// fakeQueue stands in for Redis where the clock is faked.
+// fakeQueue stands in for a real queue where the clock is faked. Without admit, Admit
+// must not be called.
 type fakeQueue struct {
-	mu    sync.Mutex
-	r     reading
-	err   error
-	asked int
+	mu     sync.Mutex
+	r      Sample
+	err    error
+	asked  int
+	sample func(context.Context, Cursor) (Sample, error)
+	admit  func(context.Context) (Admission, error)
 }
 
-func (f *fakeQueue) read(context.Context, marks) (reading, error) {
+func (f *fakeQueue) Sample(ctx context.Context, since Cursor) (Sample, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked++
+	if f.sample != nil {
+		return f.sample(ctx, since)
+	}
 	return f.r, f.err
 }
 
-func (f *fakeQueue) set(r reading, err error) {
+func (f *fakeQueue) Admit(ctx context.Context, _ int, _ time.Duration) (Admission, error) {
+	return f.admit(ctx)
+}
+
+func newTestMonitor(cfg Config, q Queue) *Monitor {
+	return NewMonitor(cfg, q, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (f *fakeQueue) set(r Sample, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.r, f.err = r, err
@@ -50,8 +69,7 @@ func (f *fakeQueue) count() int {
 func startFake(t *testing.T, cfg Config, f *fakeQueue) (*Monitor, *bytes.Buffer) {
 	t.Helper()
 	var log bytes.Buffer
-	m := NewMonitor(cfg, nil, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&log, nil)))
-	m.read = f.read
+	m := NewMonitor(cfg, f, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&log, nil)))
 	wantState(t, m, StateUnknown) // before the first sample
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -73,7 +91,7 @@ func after(d time.Duration) {
 func TestRun(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f := &fakeQueue{r: reading{pending: 3, running: 2, workers: 1, age: 7 * time.Second, ageKnown: true}}
+		f := &fakeQueue{r: Sample{Pending: 3, Running: 2, Workers: 1, OldestAge: 7 * time.Second, AgeKnown: true}}
 		m, log := startFake(t, validConfig(), f)
 		synctest.Wait() // the first sample: shown without waiting for the poll
 		wantState(t, m, StateOK)
@@ -83,9 +101,9 @@ func TestRun(t *testing.T) {
 		wantGauge(t, m.metrics.oldest, 7)
 
 		after(1500 * time.Millisecond)
-		f.set(reading{pending: 4, ageKnown: true}, nil)
+		f.set(Sample{Pending: 4, AgeKnown: true}, nil)
 		after(time.Second) // 2.5 s: sampled, but polled only at 5 s
-		if got := m.newest.Load().pending; got != 4 {
+		if got := m.newest.Load().Pending; got != 4 {
 			t.Errorf("newest sample has %d pending, want 4", got)
 		}
 		wantGauge(t, m.metrics.pending, 3)
@@ -97,7 +115,7 @@ func TestRun(t *testing.T) {
 		}
 
 		// A change of state is shown at the next sample.
-		f.set(reading{pending: 40, ageKnown: true}, nil)
+		f.set(Sample{Pending: 40, AgeKnown: true}, nil)
 		after(time.Second)
 		wantState(t, m, StateFull)
 		wantGauge(t, m.metrics.state[StateFull], 1)
@@ -112,12 +130,12 @@ func TestRun(t *testing.T) {
 func TestRunThroughAnOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		good := reading{pending: 3, ageKnown: true}
+		good := Sample{Pending: 3, AgeKnown: true}
 		f := &fakeQueue{r: good}
 		m, log := startFake(t, validConfig(), f)
 		after(500 * time.Millisecond)
 
-		f.set(reading{}, errors.New("connection refused"))
+		f.set(Sample{}, errors.New("connection refused"))
 		after(4 * time.Second) // the newest sample is 4.5 s old
 		wantState(t, m, StateOK)
 		wantGauge(t, m.metrics.pending, 3)
@@ -131,8 +149,8 @@ func TestRunThroughAnOutage(t *testing.T) {
 		wantGauge(t, m.metrics.state[StateUnknown], 1)
 		wantGauge(t, m.metrics.state[StateOK], 0)
 		wantCounter(t, m.metrics.sampleErrors, 6)
-		if m.circuit.closed() {
-			t.Error("circuit still closed after 6 failures")
+		if !m.breaker.Open() {
+			t.Error("breaker still closed after 6 failures")
 		}
 		if age := m.sampleAge(); age != 6.5 {
 			t.Errorf("sample age %v, want 6.5", age)
@@ -143,13 +161,15 @@ func TestRunThroughAnOutage(t *testing.T) {
 		wantState(t, m, StateOK)
 		wantGauge(t, m.metrics.pending, 3)
 		wantGauge(t, m.metrics.state[StateOK], 1)
-		if !m.circuit.closed() {
-			t.Error("circuit still open after a good sample")
+		if m.breaker.Open() {
+			t.Error("breaker still open after a good sample")
 		}
-		if lines := strings.Split(strings.TrimSpace(log.String()), "\n"); len(lines) != 2 ||
-			!strings.Contains(lines[0], "queue sampling fails") || !strings.Contains(lines[0], "connection refused") ||
-			!strings.Contains(lines[1], "queue sampling works again") {
-			t.Errorf("logged %q, want one line for each change", lines)
+		changes := []string{"queue sampling fails.*connection refused", "Redis lost", "Redis is back", "queue sampling works again"}
+		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+		for i, line := range lines {
+			if len(lines) != len(changes) || !regexp.MustCompile(changes[i]).MatchString(line) {
+				t.Fatalf("logged %q, want one line for each of %q", lines, changes)
+			}
 		}
 	})
 }
@@ -160,13 +180,13 @@ func TestRunThroughAnOutage(t *testing.T) {
 func TestStateDoesNotFlap(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f := &fakeQueue{r: reading{pending: 30, ageKnown: true}}
+		f := &fakeQueue{r: Sample{Pending: 30, AgeKnown: true}}
 		m, _ := startFake(t, validConfig(), f)
 		synctest.Wait()
 		after(justNow) // from here on in step with the samples, so much later
 		changes, before := 0, m.State()
 		for second := range int64(60) {
-			f.set(reading{pending: 37 + second*7%5, ageKnown: true}, nil) // 37 to 41
+			f.set(Sample{Pending: 37 + second*7%5, AgeKnown: true}, nil) // 37 to 41
 			after(time.Second - justNow)
 			if state := m.State(); state != before {
 				changes, before = changes+1, state
@@ -179,7 +199,7 @@ func TestStateDoesNotFlap(t *testing.T) {
 		if changes != 1 || before != StateFull {
 			t.Errorf("%d changes, at last %s, want one, to full", changes, before)
 		}
-		f.set(reading{pending: 35, ageKnown: true}, nil)
+		f.set(Sample{Pending: 35, AgeKnown: true}, nil)
 		after(time.Second)
 		wantState(t, m, StateOK)
 	})
@@ -190,9 +210,8 @@ func TestStateDoesNotFlap(t *testing.T) {
 func TestShed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f := &fakeQueue{r: reading{pending: 40, age: time.Minute, ageKnown: true}}
-		m := newTestMonitor(validConfig(), nil)
-		m.read = f.read
+		f := &fakeQueue{r: Sample{Pending: 40, OldestAge: time.Minute, AgeKnown: true}}
+		m := newTestMonitor(validConfig(), f)
 		type said struct {
 			state       State
 			provisional bool
@@ -219,14 +238,14 @@ func TestShed(t *testing.T) {
 		want("just refused", said{state: StateFull}, StateFull)
 		after(justNow)
 		want("refused a while ago", said{StateFull, true}, StateFull)
-		f.set(reading{pending: 38, age: time.Minute, ageKnown: true}, nil)
+		f.set(Sample{Pending: 38, OldestAge: time.Minute, AgeKnown: true}, nil)
 		must(t, m.Sample(t.Context()))
 		want("just sampled a few below the limit", said{StateFull, true}, StateFull)
-		f.set(reading{pending: 40, age: time.Hour, ageKnown: true}, nil)
+		f.set(Sample{Pending: 40, OldestAge: time.Hour, AgeKnown: true}, nil)
 		must(t, m.Sample(t.Context()))
 		after(justNow)
 		want("slow besides", said{state: StateSlow}, StateFull)
-		f.set(reading{pending: 30, age: time.Minute, ageKnown: true}, nil)
+		f.set(Sample{Pending: 30, OldestAge: time.Minute, AgeKnown: true}, nil)
 		must(t, m.Sample(t.Context()))
 		want("room again", said{state: StateOK}, StateOK)
 		m.refused.Store(&refusal{at: time.Now(), pending: 45})
@@ -245,13 +264,14 @@ func TestRunBoundsASample(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			cfg := validConfig()
 			cfg.SampleInterval = interval
-			m := newTestMonitor(cfg, nil)
+			f := new(fakeQueue)
+			m := newTestMonitor(cfg, f)
 			var waited time.Duration
-			m.read = func(ctx context.Context, _ marks) (reading, error) {
+			f.sample = func(ctx context.Context, _ Cursor) (Sample, error) {
 				begin := time.Now()
 				<-ctx.Done()
 				waited = time.Since(begin)
-				return reading{}, ctx.Err()
+				return Sample{}, ctx.Err()
 			}
 			m.step(t.Context())
 			if waited != want {
@@ -262,59 +282,59 @@ func TestRunBoundsASample(t *testing.T) {
 	}
 }
 
-// TestSlowSamplesOpenTheCircuit: answers that come late tell of the queue, and keep
+// TestSlowSamplesOpenTheBreaker: answers that come late tell of the queue, and keep
 // requests from waiting for theirs.
-func TestSlowSamplesOpenTheCircuit(t *testing.T) {
+func TestSlowSamplesOpenTheBreaker(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		late := slowAnswer + time.Millisecond
-		m := newTestMonitor(validConfig(), nil) // a nil client: Admit would panic if it asked
-		m.read = func(context.Context, marks) (reading, error) {
+		late := 251 * time.Millisecond
+		f := new(fakeQueue)
+		m := newTestMonitor(validConfig(), f)
+		f.sample = func(context.Context, Cursor) (Sample, error) {
 			time.Sleep(late)
-			return reading{pending: 7, ageKnown: true}, nil
+			return Sample{Pending: 7, AgeKnown: true}, nil
 		}
-		for range circuitFailures {
-			if !m.circuit.closed() {
-				t.Fatal("circuit open too early")
+		for range breakerFailures {
+			if m.breaker.Open() {
+				t.Fatal("breaker open too early")
 			}
 			must(t, m.Sample(t.Context()))
 		}
 		for range 3 {
-			after(circuitTimeout + time.Millisecond)
+			after(breakerTimeout + time.Millisecond)
 			must(t, m.Sample(t.Context()))
-			if m.circuit.closed() {
-				t.Fatal("a late answer closed the circuit")
+			if !m.breaker.Open() {
+				t.Fatal("a late answer closed the breaker")
 			}
 			wantState(t, m, StateOK)
 			if v := m.Admit(t.Context(), "ann"); v.State != StateUnknown {
 				t.Errorf("state %s, want unknown", v.State)
 			}
 		}
-		late = slowAnswer
-		after(circuitTimeout + time.Millisecond)
+		late = 250 * time.Millisecond
+		after(breakerTimeout + time.Millisecond)
 		must(t, m.Sample(t.Context()))
-		if !m.circuit.closed() {
-			t.Error("an answer in time did not close the circuit")
+		if m.breaker.Open() {
+			t.Error("an answer in time did not close the breaker")
 		}
 		wantCounter(t, m.metrics.sampleErrors, 0)
 	})
 }
 
-// TestSampleAsksThroughAnOpenCircuit: whoever waits for Redis at the start needs
+// TestSampleAsksThroughAnOpenBreaker: whoever waits for Redis at the start needs
 // the true reason, and the answer as soon as there is one.
-func TestSampleAsksThroughAnOpenCircuit(t *testing.T) {
+func TestSampleAsksThroughAnOpenBreaker(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		away := errors.New("connection refused")
 		f := &fakeQueue{err: away}
-		m := newTestMonitor(validConfig(), nil)
-		m.read = f.read
-		for range 2 * circuitFailures {
+		m := newTestMonitor(validConfig(), f)
+		for range 2 * breakerFailures {
 			if err := m.Sample(t.Context()); !errors.Is(err, away) {
 				t.Fatalf("error %v, want %v", err, away)
 			}
 		}
-		f.set(reading{pending: 1, ageKnown: true}, nil)
+		f.set(Sample{Pending: 1, AgeKnown: true}, nil)
 		if err := m.Sample(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -324,96 +344,21 @@ func TestSampleAsksThroughAnOpenCircuit(t *testing.T) {
 
 func TestSampleCallerGone(t *testing.T) {
 	t.Parallel()
-	m := newTestMonitor(validConfig(), nil)
+	f := new(fakeQueue)
+	m := newTestMonitor(validConfig(), f)
 	ctx, cancel := context.WithCancel(t.Context())
-	m.read = func(context.Context, marks) (reading, error) {
+	f.sample = func(context.Context, Cursor) (Sample, error) {
 		cancel()
-		return reading{}, redis.ErrClosed
+		return Sample{}, errors.New("use of closed connection")
 	}
-	for range 2 * circuitFailures {
+	for range 2 * breakerFailures {
 		if err := m.Sample(ctx); !errors.Is(err, context.Canceled) {
 			t.Fatalf("error %v, want context.Canceled", err)
 		}
 	}
 	wantCounter(t, m.metrics.sampleErrors, 0)
-	if !m.circuit.closed() {
-		t.Error("circuit opened by a caller that left")
-	}
-}
-
-func TestHealth(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
-		h := health{log: slog.New(slog.NewTextHandler(&log, nil)), what: "it", quiet: 10 * time.Second}
-		for range 20 { // now and then, for 20 s
-			h.failed(errors.New("why"))
-			h.succeeded()
-			after(time.Second)
-		}
-		after(10 * time.Second)
-		h.succeeded()
-		h.succeeded()
-		if got := strings.Count(log.String(), "\n"); got != 2 {
-			t.Errorf("%d lines, want 2:\n%s", got, &log)
-		}
-	})
-}
-
-// TestRedisRestart: with a true Redis killed under a running monitor, requests
-// stop waiting, the state becomes unknown, and nobody is needed for recovery.
-func TestRedisRestart(t *testing.T) {
-	t.Parallel()
-	server := redistest.Start(t)
-	rdb := server.Client(t)
-	cfg := validConfig()
-	cfg.SampleInterval, cfg.StaleAfter = 100*time.Millisecond, time.Second
-	m := newTestMonitor(cfg, rdb)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- m.Run(ctx) }()
-
-	eventually(t, "ok at the start", func() bool { return m.State() == StateOK })
-	if v := m.Admit(t.Context(), "ann"); v.State != StateOK {
-		t.Errorf("state %s before the outage, want ok", v.State)
-	}
-
-	server.Kill()
-	killed := time.Now()
-	eventually(t, "circuit open", func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		defer cancel()
-		if v := m.Admit(ctx, "ann"); v.State != StateUnknown {
-			t.Errorf("state %s without Redis, want unknown", v.State)
-		}
-		return !m.circuit.closed()
-	})
-	errorsWhenOpen := value(t, m.metrics.admitErrors)
-	if errorsWhenOpen == 0 {
-		t.Error("no failed admission counted")
-	}
-	begin := time.Now()
-	for range 1000 {
-		m.Admit(t.Context(), "ann")
-	}
-	if took := time.Since(begin); took > time.Second {
-		t.Errorf("1000 admissions took %s with the circuit open", took)
-	}
-	wantCounter(t, m.metrics.admitErrors, errorsWhenOpen) // none of them asked
-	eventually(t, "unknown", func() bool { return m.State() == StateUnknown })
-	if passed := time.Since(killed); passed < cfg.StaleAfter-2*cfg.SampleInterval {
-		t.Errorf("unknown after %s, before the sample was stale", passed)
-	}
-	eventually(t, "gauges unknown", func() bool { return math.IsNaN(value(t, m.metrics.pending)) })
-
-	server.Restart()
-	eventually(t, "ok again", func() bool { return m.State() == StateOK })
-	eventually(t, "admitting again", func() bool { return m.Admit(t.Context(), "ann").State == StateOK })
-	eventually(t, "gauges known", func() bool { return value(t, m.metrics.pending) == 0 })
-
-	cancel()
-	if err := <-done; err != nil {
-		t.Errorf("Run returned %v, want nil", err)
+	if m.breaker.Open() {
+		t.Error("breaker opened by a caller that left")
 	}
 }
 

@@ -53,7 +53,7 @@ func judge(cfg Config, s *snapshot, now time.Time) (State, time.Duration) {
 	if cfg.MaxAge == 0 {
 		return StateOK, 0
 	}
-	if !s.ageKnown {
+	if !s.AgeKnown {
 		return StateUnknown, cfg.RetryDelay
 	}
 	if s.slow {
@@ -62,30 +62,30 @@ func judge(cfg Config, s *snapshot, now time.Time) (State, time.Duration) {
 	return StateOK, 0
 }
 
-// mark applies the thresholds with hysteresis: a state begins at its threshold and
-// ends below nine tenths of it, so that a queue that moves around a threshold does
-// not change its state with every sample. before is the sample before, nil if
-// there is none.
-func (s *snapshot) mark(cfg Config, before *snapshot) {
+// applyThresholds sets full and slow with hysteresis: a state begins at its threshold
+// and ends below nine tenths of it. With a threshold of 40, full begins at 40 jobs and
+// ends at 35. So a queue that moves around a threshold does not change its state with
+// every sample. before is the sample before, nil if there is none.
+func (s *snapshot) applyThresholds(cfg Config, before *snapshot) {
 	wasFull, wasSlow := false, false
 	if before != nil {
 		wasFull, wasSlow = before.full, before.slow
 	}
-	s.full = over(float64(s.pending), float64(cfg.MaxPending), wasFull)
-	s.slow = s.ageKnown && over(s.age.Seconds(), cfg.MaxAge.Seconds(), wasSlow)
+	s.full = over(float64(s.Pending), float64(cfg.MaxPending), wasFull)
+	s.slow = s.AgeKnown && over(s.OldestAge.Seconds(), cfg.MaxAge.Seconds(), wasSlow)
 }
 
-// over says whether value is at or above its threshold, or was and has not gone
-// down by a tenth since. A threshold of 0 is none.
+// over reports whether value is at or above its threshold, or was and has not gone
+// down by more than a tenth since. A threshold of 0 is none.
 func over(value, threshold float64, was bool) bool {
 	if threshold == 0 {
 		return false
 	}
-	return value >= threshold || (was && value >= stays*threshold)
+	return value >= threshold || (was && value >= hysteresis*threshold)
 }
 
-// stays is the part of a threshold above which a state stays that has begun.
-const stays = 0.9
+// hysteresis is the part of its threshold below which a state ends.
+const hysteresis = 0.9
 
 func fresh(cfg Config, s *snapshot, now time.Time) bool {
 	return s != nil && now.Sub(s.at) <= cfg.StaleAfter
@@ -98,36 +98,36 @@ func roomWait(cfg Config, pending int64, f flow) time.Duration {
 
 // fullWait is the time until a sample finds the queue no longer full.
 func fullWait(cfg Config, s *snapshot) time.Duration {
-	return drainTime(cfg, float64(s.pending)-math.Ceil(stays*float64(cfg.MaxPending))+1, s.flow, cfg.SampleInterval)
+	return drainTime(cfg, float64(s.Pending)-math.Ceil(hysteresis*float64(cfg.MaxPending))+1, s.flow, cfg.SampleInterval)
 }
 
-// slowWait is the time until a sample finds no job too old. How many are is
-// estimated as if they had come evenly since the oldest did. Those behind grow
+// slowWait is the time until a sample finds no job too old. The number of jobs that
+// are too old is estimated as if jobs had come evenly since the oldest did. Jobs grow
 // older while those before them are taken.
 func slowWait(cfg Config, s *snapshot) time.Duration {
-	jobs, over := float64(s.pending), (s.age - time.Duration(stays*float64(cfg.MaxAge))).Seconds()
+	jobs, over := float64(s.Pending), (s.OldestAge - time.Duration(hysteresis*float64(cfg.MaxAge))).Seconds()
 	if s.flow.perSecond > 0 {
-		if younger := s.age.Seconds()/jobs - 1/s.flow.perSecond; younger*jobs > over { // with each job
+		if younger := s.OldestAge.Seconds()/jobs - 1/s.flow.perSecond; younger*jobs > over { // with each job
 			jobs = over / younger
 		}
 	}
 	return drainTime(cfg, 1+jobs, s.flow, cfg.SampleInterval)
 }
 
-// surety makes nine of ten waits long enough where jobs leave at random: by how many
-// standard deviations a wait is longer than the mean. 1.28 would do (a normal
-// distribution's), were the rate not known from a few jobs only.
-const surety = 1.5
+// confidence is by how many standard deviations a wait is longer than the mean, so
+// that nine of ten waits are long enough where jobs leave at random. 1.28 would do for
+// a normal distribution with a known rate. The rate is known from a few jobs only.
+const confidence = 1.5
 
-// drainTime is the time in which so many jobs leave, to be depended on, and that
-// until it is seen.
+// drainTime is the time in which so many jobs leave with some confidence, plus the
+// time until a sample sees that.
 func drainTime(cfg Config, jobs float64, f flow, seen time.Duration) time.Duration {
 	if f.perSecond <= 0 {
 		return cfg.RetryDelay
 	}
 	// Both when they leave and the rate, for it is made from a few jobs too.
 	jobs = max(1, jobs)
-	seconds := (jobs+surety*math.Sqrt(jobs+jobs*jobs/f.jobs))/f.perSecond + seen.Seconds()
+	seconds := (jobs+confidence*math.Sqrt(jobs+jobs*jobs/f.jobs))/f.perSecond + seen.Seconds()
 	if seconds >= cfg.RetryMax.Seconds() {
 		return cfg.RetryMax
 	}

@@ -10,14 +10,14 @@ func TestJudge(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	snap := func(pending int64, age time.Duration) *snapshot {
-		return &snapshot{reading: reading{pending: pending, age: age, ageKnown: true}, at: now}
+		return &snapshot{Sample: Sample{Pending: pending, OldestAge: age, AgeKnown: true}, at: now}
 	}
 	draining := func(s *snapshot, perSecond float64) *snapshot {
 		s.flow = flow{perSecond: perSecond, jobs: 1e12} // so many that nothing is left to chance but the jobs
 		return s
 	}
 	ageless := func(pending int64) *snapshot {
-		return &snapshot{reading: reading{pending: pending}, at: now}
+		return &snapshot{Sample: Sample{Pending: pending}, at: now}
 	}
 	aged := func(s *snapshot, by time.Duration) *snapshot {
 		s.at = now.Add(-by)
@@ -30,7 +30,7 @@ func TestJudge(t *testing.T) {
 	const delay, longest = 30 * time.Second, 600 * time.Second
 	// sure is the time in which so many jobs surely leave, and a sample sees it.
 	sure := func(jobs, perSecond float64) time.Duration {
-		return time.Second + time.Duration((jobs+surety*math.Sqrt(jobs))/perSecond*float64(time.Second))
+		return time.Second + time.Duration((jobs+confidence*math.Sqrt(jobs))/perSecond*float64(time.Second))
 	}
 
 	cases := map[string]struct {
@@ -83,7 +83,7 @@ func TestJudge(t *testing.T) {
 			cfg := validConfig()
 			tc.cfg(&cfg)
 			if tc.s != nil {
-				tc.s.mark(cfg, nil)
+				tc.s.applyThresholds(cfg, nil)
 			}
 			state, wait := judge(cfg, tc.s, now)
 			if diff := wait - tc.wait; state != tc.state || diff.Abs() > time.Microsecond {
@@ -93,7 +93,7 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-func TestMark(t *testing.T) {
+func TestThresholds(t *testing.T) {
 	t.Parallel()
 	cfg := validConfig() // 40 jobs, 600 s
 	before := new(snapshot)
@@ -110,8 +110,8 @@ func TestMark(t *testing.T) {
 		{39, 599 * time.Second, false, false},
 		{41, 0, true, false},
 	} {
-		s := &snapshot{reading: reading{pending: step.pending, age: step.age, ageKnown: true}}
-		s.mark(cfg, before)
+		s := &snapshot{Sample: Sample{Pending: step.pending, OldestAge: step.age, AgeKnown: true}}
+		s.applyThresholds(cfg, before)
 		if s.full != step.full || s.slow != step.slow {
 			t.Errorf("step %d: full %v, slow %v, want %v, %v", i, s.full, s.slow, step.full, step.slow)
 		}

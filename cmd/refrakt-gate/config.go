@@ -18,7 +18,9 @@ import (
 
 	"github.com/refrakt-hub/refrakt-gate/authz"
 	"github.com/refrakt-hub/refrakt-gate/backpressure"
+	"github.com/refrakt-hub/refrakt-gate/backpressure/saq"
 	"github.com/refrakt-hub/refrakt-gate/internal/settings"
+	"github.com/refrakt-hub/refrakt-gate/jobmetrics"
 	"github.com/refrakt-hub/refrakt-gate/quota"
 	"github.com/refrakt-hub/refrakt-gate/telemetry"
 )
@@ -40,6 +42,8 @@ type Config struct {
 	Authz     authz.Config
 	Quota     quota.Config
 	Queue     backpressure.Config
+	SAQ       saq.Config
+	Jobs      jobmetrics.Config
 	Telemetry telemetry.Config
 }
 
@@ -118,7 +122,7 @@ func (c Config) Validate() []error {
 	mistakes.Add("STARTUP_TIMEOUT", settings.Within(c.StartupTimeout, time.Second, time.Hour))
 	mistakes.Add("SHUTDOWN_DRAIN", settings.Within(c.ShutdownDrain, 0, time.Hour))
 	mistakes.Add("SHUTDOWN_TIMEOUT", settings.Within(c.ShutdownTimeout, time.Millisecond, time.Hour))
-	return slices.Concat(mistakes, c.TLS.Validate(), c.Authz.Validate(), c.Quota.Validate(), c.Queue.Validate(), c.Telemetry.Validate())
+	return slices.Concat(mistakes, c.TLS.Validate(), c.Authz.Validate(), c.Quota.Validate(), c.SAQ.Validate(), c.Queue.Validate(), c.Jobs.Validate(), c.Telemetry.Validate())
 }
 
 // limiterURL is the Redis of the buckets; empty: they are in memory.

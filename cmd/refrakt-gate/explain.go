@@ -74,10 +74,10 @@ func meaning(cfg Config) []string {
 		add("no queue is looked at: QUEUE_URL is not set")
 	} else {
 		if q.MaxPending > 0 {
-			add("requests get 503 while %d or more jobs of queue %q wait", q.MaxPending, q.QueueName)
+			add("requests get 503 while %d or more jobs of queue %q wait", q.MaxPending, cfg.SAQ.QueueName)
 		}
 		if q.MaxAge > 0 {
-			add("requests get 503 while the oldest job waiting in queue %q has waited %v or longer", q.QueueName, q.MaxAge)
+			add("requests get 503 while the oldest job waiting in queue %q has waited %v or longer", cfg.SAQ.QueueName, q.MaxAge)
 		}
 		if q.MaxPending == 0 && q.MaxAge == 0 {
 			add("the queue is looked at for the metrics only")

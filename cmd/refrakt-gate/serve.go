@@ -22,7 +22,9 @@ import (
 
 	"github.com/refrakt-hub/refrakt-gate/authz"
 	"github.com/refrakt-hub/refrakt-gate/backpressure"
+	"github.com/refrakt-hub/refrakt-gate/backpressure/saq"
 	"github.com/refrakt-hub/refrakt-gate/certs"
+	"github.com/refrakt-hub/refrakt-gate/jobmetrics"
 	"github.com/refrakt-hub/refrakt-gate/quota"
 	"github.com/refrakt-hub/refrakt-gate/telemetry"
 )
@@ -86,7 +88,7 @@ type gate struct {
 	queueRedis   *redis.Client         // nil: no queue
 	limiterRedis redis.UniversalClient // nil: buckets in memory
 	monitor      *backpressure.Monitor // nil: no queue
-	jobs         *backpressure.Jobs    // nil: no queue
+	jobs         *jobmetrics.Counter   // nil: no queue
 	failover     *quota.Failover       // nil: buckets in memory
 }
 
@@ -105,8 +107,9 @@ func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, err
 			return nil, fmt.Errorf("parse QUEUE_URL: %w", err)
 		}
 		g.queueRedis = u.client()
-		g.monitor = backpressure.NewMonitor(cfg.Queue, g.queueRedis, reg, log)
-		g.jobs = backpressure.NewJobs(cfg.Queue, g.queueRedis, reg, log)
+		queue := saq.New(cfg.SAQ, g.queueRedis)
+		g.monitor = backpressure.NewMonitor(cfg.Queue, queue, reg, log)
+		g.jobs = jobmetrics.New(cfg.Jobs, cfg.SAQ.QueueName, queue, g.queueRedis, reg, log)
 	}
 	limiter, err := g.newLimiter(reg)
 	if err != nil {
@@ -183,14 +186,21 @@ func newRegistry() *prometheus.Registry {
 	return reg
 }
 
-// degraded lists what is decided without Redis.
+// degraded lists what does not work as it should though the gate is ready.
 func (g *gate) degraded() []string {
 	var lines []string
 	if g.failover != nil && g.failover.Degraded() {
 		lines = append(lines, "limiter: Redis is not asked, RATE_LIMIT_FAILURE_MODE="+string(g.cfg.Authz.LimitFailureMode)+" decides")
 	}
-	if g.monitor != nil && g.monitor.State() == backpressure.StateUnknown {
-		lines = append(lines, "queue: state unknown, QUEUE_FAILURE_MODE="+string(g.cfg.Authz.QueueFailureMode)+" decides")
+	if g.monitor != nil {
+		if g.monitor.State() == backpressure.StateUnknown {
+			lines = append(lines, "queue: state unknown, QUEUE_FAILURE_MODE="+string(g.cfg.Authz.QueueFailureMode)+" decides")
+		}
+		for _, problem := range []string{g.monitor.Problem(), g.jobs.Problem()} {
+			if problem != "" {
+				lines = append(lines, problem)
+			}
+		}
 	}
 	return lines
 }

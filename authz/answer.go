@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"time"
 
-	"google.golang.org/protobuf/types/known/structpb"
-
 	"github.com/refrakt-hub/refrakt-gate/envoy"
 	gatev1 "github.com/refrakt-hub/refrakt-gate/proto/refrakt/gate/v1"
 	"github.com/refrakt-hub/refrakt-gate/quota"
@@ -26,9 +24,9 @@ var details = map[Reason]string{
 	ReasonInternal:           "The gateway failed. Please retry later.",
 }
 
-// answer turns a decision into the reply to Envoy.
-func answer(d Decision, form HeaderForm) envoy.Reply {
-	reply := envoy.Reply{Metadata: metadata(record(d))}
+// answer turns a decision and its record into the reply to Envoy.
+func answer(d Decision, r *gatev1.Decision, form HeaderForm) envoy.Reply {
+	reply := envoy.Reply{Metadata: metadata(r)}
 	if d.Denied {
 		reply.Status = http.StatusServiceUnavailable
 		if d.Reason == ReasonRateLimited {
@@ -72,35 +70,4 @@ func bucketHeaders(p Policy, r quota.Result, form HeaderForm) []envoy.Header {
 // seconds rounds up: a client that comes back a second early is denied again.
 func seconds(d time.Duration) string {
 	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
-}
-
-// record is the decision as Envoy's log and ours know it.
-func record(d Decision) *gatev1.Decision {
-	return &gatev1.Decision{
-		Verdict: verdict(d.Denied),
-		Reason:  string(d.Reason),
-		Policy:  string(d.Policy),
-		Tier:    string(d.Tier),
-		WaitMs:  d.Wait.Milliseconds(),
-		Shadow:  d.Shadow,
-	}
-}
-
-func verdict(denied bool) string {
-	if denied {
-		return "deny"
-	}
-	return "allow"
-}
-
-// metadata has one key for each field of the record, under the field's name.
-func metadata(r *gatev1.Decision) *structpb.Struct {
-	return &structpb.Struct{Fields: map[string]*structpb.Value{
-		"verdict": structpb.NewStringValue(r.GetVerdict()),
-		"reason":  structpb.NewStringValue(r.GetReason()),
-		"policy":  structpb.NewStringValue(r.GetPolicy()),
-		"tier":    structpb.NewStringValue(r.GetTier()),
-		"wait_ms": structpb.NewNumberValue(float64(r.GetWaitMs())),
-		"shadow":  structpb.NewBoolValue(r.GetShadow()),
-	}}
 }

@@ -30,14 +30,15 @@ const (
 // Decision is what becomes of one request.
 type Decision struct {
 	Policy Policy
-	Tier   Tier // empty where no caller was looked at
 	Reason Reason
 	Denied bool
 	// Shadow says that a check in shadow mode would have denied the request.
 	Shadow bool
 	// Wait is how long the client is told to wait; 0 if it may pass.
 	Wait time.Duration
-	// Bucket is the state of the caller's buckets; nil if they were not asked.
+	// Charged is the caller whose buckets were asked; the zero Caller if none were.
+	Charged Caller
+	// Bucket is the state of the caller's buckets; nil if it is not known.
 	Bucket *quota.Result
 }
 

@@ -37,24 +37,23 @@ func (s *Server) doubt(ctx context.Context, about doubt) {
 	}
 }
 
-// doubtEnvoy looks for what Envoy would not have sent, once the request is decided. charged is
-// the caller whose buckets were asked; the zero Caller if none were.
-func (s *Server) doubtEnvoy(ctx context.Context, r envoy.Request, policy Policy, charged Caller) {
+// doubtEnvoy looks for what Envoy would not have sent, once the request is decided.
+func (s *Server) doubtEnvoy(ctx context.Context, r envoy.Request, d Decision) {
 	path, ok := pathOnly(r.Path)
 	switch {
 	case !ok:
 	case !isNormal(path):
 		s.doubt(ctx, doubtPath)
-	case r.Policy != "" && policy != PolicyUnknown && !strings.ContainsAny(path, "%;"):
+	case r.Policy != "" && d.Policy != PolicyUnknown && !strings.ContainsAny(path, "%;"):
 		// With escapes and parameters Envoy's releases don't agree on what the route is.
-		if p := classifyPath(path); p != PolicyNone && p != policy {
+		if p := classifyPath(path); p != PolicyNone && p != d.Policy {
 			s.doubt(ctx, doubtPolicy)
 		}
 	}
 	if r.Crowded {
 		s.doubt(ctx, doubtHeaders)
 	}
-	if charged.IPFrom == IPFromProxy {
+	if d.Charged.IPFrom == IPFromProxy {
 		s.doubt(ctx, doubtClient)
 	}
 }

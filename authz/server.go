@@ -90,6 +90,7 @@ func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.C
 
 	d := s.decideSafely(ctx, req, s.underWay.Add(1) > int64(s.cfg.MaxChecks))
 	s.underWay.Add(-1)
+	rec := record(d)
 
 	s.metrics.duration.Observe(time.Since(start).Seconds())
 	s.metrics.decisions.WithLabelValues(string(d.Policy), verdict(d.Denied), string(d.Reason)).Inc()
@@ -97,10 +98,9 @@ func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.C
 		s.metrics.shadowed.WithLabelValues(string(d.Policy)).Inc()
 	}
 	if s.log.Enabled(ctx, slog.LevelDebug) {
-		s.log.DebugContext(ctx, "decided", "verdict", verdict(d.Denied), "reason", d.Reason, "policy", d.Policy,
-			"tier", d.Tier, "wait_ms", d.Wait.Milliseconds(), "shadow", d.Shadow)
+		s.log.LogAttrs(ctx, slog.LevelDebug, "decided", attributes(rec)...)
 	}
-	return answer(d, s.cfg.Headers).Response(), nil
+	return answer(d, rec, s.cfg.Headers).Response(), nil
 }
 
 // budget is how long this Check may wait for Redis: a quarter of the time that
@@ -125,8 +125,8 @@ func (s *Server) decideSafely(ctx context.Context, req *authv3.CheckRequest, ove
 		}
 	}()
 	r := envoy.Parse(req)
-	caller := s.decide(ctx, r, &d, overloaded)
-	s.doubtEnvoy(ctx, r, d.Policy, caller)
+	s.decide(ctx, r, &d, overloaded)
+	s.doubtEnvoy(ctx, r, d)
 	return d
 }
 
@@ -141,9 +141,8 @@ func (s *Server) failsClosed() bool {
 }
 
 // decide goes through the checks in their fixed order: what costs nothing first,
-// and no token is spent on a request that the queue turns away. It returns the caller
-// whose buckets were asked; the zero Caller if none were.
-func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overloaded bool) (charged Caller) {
+// and no token is spent on a request that the queue turns away.
+func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overloaded bool) {
 	d.Policy, d.Reason = classify(r.Policy, r.Path), ReasonOK
 	switches := s.switches.Load()
 	queueShadow, limitShadow := switches.QueueShadow.has(d.Policy), switches.LimitShadow.has(d.Policy)
@@ -177,7 +176,6 @@ func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overl
 
 	var keys []string // of the buckets that were charged
 	if s.cfg.LimitEnabled {
-		charged = caller
 		limited, paid := s.take(ctx, caller, d)
 		if limited.fails && !limitShadow && provisional && !queueShadow {
 			// The queue comes first: a client that both turn away hears of the queue alone.
@@ -195,7 +193,6 @@ func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overl
 			s.giveBack(ctx, d, keys)
 		}
 	}
-	return
 }
 
 // addsJob says whether a request is sure to become a job. One to the assistant may.
@@ -211,7 +208,7 @@ func (s *Server) take(ctx context.Context, caller Caller, d *Decision) (limited 
 	if caller.UserFrom == UserAmbiguous {
 		s.metrics.ambiguous.Inc()
 	}
-	d.Tier = caller.Tier
+	d.Charged = caller
 	keys := []string{quota.Key(string(d.Policy), caller.IP)}
 	if caller.User != "" {
 		keys = append(keys, quota.Key(string(d.Policy), caller.User))

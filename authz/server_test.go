@@ -20,7 +20,6 @@ import (
 
 	"github.com/refrakt-hub/refrakt-gate/backpressure"
 	"github.com/refrakt-hub/refrakt-gate/internal/metrictest"
-	gatev1 "github.com/refrakt-hub/refrakt-gate/proto/refrakt/gate/v1"
 	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
@@ -559,20 +558,6 @@ func TestUnknownPolicyIsLoudOnce(t *testing.T) {
 			t.Errorf("%d lines in a minute and a bit, want 2:\n%s", n, log.String())
 		}
 	})
-}
-
-// TestMetadataIsTheRecord holds the metadata's keys to the fields of the record.
-func TestMetadataIsTheRecord(t *testing.T) {
-	fields := (&gatev1.Decision{}).ProtoReflect().Descriptor().Fields()
-	got := answer(Decision{Reason: ReasonOK}, HeadersOff).Metadata.GetFields()
-	if len(got) != fields.Len() {
-		t.Errorf("%d keys, want the record's %d", len(got), fields.Len())
-	}
-	for i := range fields.Len() {
-		if _, ok := got[string(fields.Get(i).Name())]; !ok {
-			t.Errorf("no key %s", fields.Get(i).Name())
-		}
-	}
 }
 
 // TestNothingPrivateInLogs checks what a request leaves behind, even at debug.

@@ -1,0 +1,79 @@
+package authz
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/refrakt-hub/refrakt-gate/backpressure"
+	"github.com/refrakt-hub/refrakt-gate/envoy"
+	gatev1 "github.com/refrakt-hub/refrakt-gate/proto/refrakt/gate/v1"
+)
+
+// TestRecordIsFilled: every field of decision.proto says something of a decision, in a
+// form that metadata and log can show.
+func TestRecordIsFilled(t *testing.T) {
+	r := record(Decision{
+		Policy: PolicyRun, Reason: ReasonQueueFull, Denied: true, Shadow: true, Wait: 90 * time.Millisecond, Charged: Caller{Tier: TierPremium},
+	})
+	kinds := []protoreflect.Kind{protoreflect.StringKind, protoreflect.BoolKind, protoreflect.Int64Kind}
+	fields := r.ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		f := fields.Get(i)
+		if !r.ProtoReflect().Has(f) {
+			t.Errorf("%s is not filled", f.Name())
+		}
+		if f.IsList() || f.IsMap() || !slices.Contains(kinds, f.Kind()) {
+			t.Errorf("%s is of a kind that metadata and attributes don't know", f.Name())
+		}
+	}
+}
+
+// TestRecordIsShown: the metadata for Envoy and the log line hold the same fields and
+// values, each under its name in decision.proto.
+func TestRecordIsShown(t *testing.T) {
+	var log bytes.Buffer
+	cfg := config(t)
+	cfg.LimitShadow = everywhere
+	var calls []string
+	queue := fakeQueue{calls: &calls, shed: backpressure.StateOK, admit: backpressure.StateFull}
+	s := New(cfg, Limits{tiers, tiers}, fakeLimiter{&calls, denies}, queue, prometheus.NewRegistry(),
+		slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	resp, err := s.Check(t.Context(), checkRequest("203.0.113.9", "/run", true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var line map[string]any
+	if err := json.Unmarshal(log.Bytes(), &line); err != nil {
+		t.Fatalf("%v:\n%s", err, &log)
+	}
+	meta := resp.GetDynamicMetadata().AsMap()
+	want := map[string]any{"verdict": "deny", "reason": "queue_full", "policy": "run", "tier": "plain", "wait_ms": 33000.0, "shadow": true}
+	for key, value := range want {
+		if meta[key] != value || line[key] != value {
+			t.Errorf("%s: metadata %v, log %v, want %v", key, meta[key], line[key], value)
+		}
+	}
+	if n := (&gatev1.Decision{}).ProtoReflect().Descriptor().Fields().Len(); len(meta) != n || len(want) != n {
+		t.Errorf("%d keys in the metadata, %d wanted, decision.proto has %d", len(meta), len(want), n)
+	}
+	if len(line) != len(want)+3 { // time, level, msg
+		t.Errorf("the log line has %d keys: %s", len(line), &log)
+	}
+}
+
+func BenchmarkAnswer(b *testing.B) {
+	d := Decision{Policy: PolicyRun, Reason: ReasonOK, Charged: Caller{Tier: TierPlain}}
+	var reply envoy.Reply
+	b.ReportAllocs()
+	for b.Loop() {
+		reply = answer(d, record(d), HeadersOff)
+	}
+	_ = reply
+}

@@ -3,6 +3,7 @@ package authz
 import (
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -79,6 +80,15 @@ func newMetrics(reg prometheus.Registerer, underWay *atomic.Int64, users UserSou
 		m.doubts.WithLabelValues(string(about))
 	}
 	return m
+}
+
+// count enters one decision and the time that the Check took.
+func (m *metrics) count(d Decision, took time.Duration) {
+	m.duration.Observe(took.Seconds())
+	m.decisions.WithLabelValues(string(d.Policy), verdict(d.Denied), string(d.Reason)).Inc()
+	if d.Shadow {
+		m.shadowed.WithLabelValues(string(d.Policy)).Inc()
+	}
 }
 
 // show tells which checks are in shadow mode.

@@ -1,13 +1,12 @@
 // Package authz is the decision: Envoy's question in, the verdict out. A
-// request's way is read top to bottom in [Server.Check] and decide: what kind of
-// request it is (route.go), who sent it (identity.go), what the queue and the
-// buckets say (decision.go), and the reply (answer.go).
+// request's way is read top to bottom in [Server.Check] and decide (decide.go): what
+// kind of request it is (route.go), who sent it (identity.go), what the queue and the
+// buckets say (decision.go), and the reply (record.go, answer.go).
 package authz
 
 import (
 	"context"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/refrakt-hub/refrakt-gate/backpressure"
 	"github.com/refrakt-hub/refrakt-gate/envoy"
+	gatev1 "github.com/refrakt-hub/refrakt-gate/proto/refrakt/gate/v1"
 	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
@@ -45,17 +45,18 @@ const failureRetry = 5 * time.Second
 type Server struct {
 	authv3.UnimplementedAuthorizationServer
 
-	cfg           Config
-	callers       identifier
-	limits        Limits
-	limiter       Limiter
-	queue         Queue
-	metrics       *metrics
-	log           *slog.Logger
-	switches      atomic.Pointer[Switches]
-	lastComplaint atomic.Int64
-	doubted       sync.Map // the kinds of doubt that were warned of
-	underWay      atomic.Int64
+	cfg        Config
+	callers    identifier
+	limits     Limits
+	limiter    Limiter
+	queue      Queue
+	metrics    *metrics
+	log        *slog.Logger
+	switches   atomic.Pointer[Switches]
+	failures   map[Policy]outcome // never changed; see newFailures
+	complaints complaints
+	doubted    sync.Map // the kinds of doubt that were warned of
+	underWay   atomic.Int64
 }
 
 var _ authv3.AuthorizationServer = (*Server)(nil)
@@ -71,6 +72,7 @@ func New(cfg Config, limits Limits, limiter Limiter, queue Queue, reg prometheus
 		log:     log,
 	}
 	s.metrics = newMetrics(reg, &s.underWay, cfg.UserSources)
+	s.failures = s.newFailures()
 	s.Switch(cfg.Switches)
 	return s
 }
@@ -82,25 +84,58 @@ func (s *Server) Switch(to Switches) {
 }
 
 // Check answers Envoy. The answer is always a verdict, never an error: an error
-// would leave the decision to Envoy's failure_mode_allow.
+// would leave the decision to Envoy's failure_mode_allow. Each part of it may panic
+// without an effect on those before it.
 func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, s.budget(ctx))
 	defer cancel()
+	overloaded := s.underWay.Add(1) > int64(s.cfg.MaxChecks)
+	defer s.underWay.Add(-1)
 
-	d := s.decideSafely(ctx, req, s.underWay.Add(1) > int64(s.cfg.MaxChecks))
-	s.underWay.Add(-1)
-	rec := record(d)
+	var r envoy.Request
+	d := Decision{Policy: PolicyRun} // as long as nothing is known
+	decided := s.guard(ctx, "deciding", func() {
+		r = envoy.Parse(req)
+		s.decide(ctx, r, &d, overloaded)
+	})
+	out := s.failures[d.Policy]
+	if decided {
+		s.guard(ctx, "answering", func() { out = conclude(d, s.cfg.Headers) })
+	}
 
-	s.metrics.duration.Observe(time.Since(start).Seconds())
-	s.metrics.decisions.WithLabelValues(string(d.Policy), verdict(d.Denied), string(d.Reason)).Inc()
-	if d.Shadow {
-		s.metrics.shadowed.WithLabelValues(string(d.Policy)).Inc()
+	s.guard(ctx, "counting", func() { s.metrics.count(out.decision, time.Since(start)) })
+	s.guard(ctx, "logging", func() {
+		if s.log.Enabled(ctx, slog.LevelDebug) {
+			s.log.LogAttrs(ctx, slog.LevelDebug, "decided", attributes(out.record)...)
+		}
+	})
+	s.guard(ctx, "looking for doubts", func() { s.doubtEnvoy(ctx, r, out.decision) })
+	return out.response, nil
+}
+
+// outcome is a decision in its three forms.
+type outcome struct {
+	decision Decision
+	record   *gatev1.Decision
+	response *authv3.CheckResponse
+}
+
+func conclude(d Decision, form HeaderForm) outcome {
+	r := record(d)
+	return outcome{d, r, answer(d, r, form).Response()}
+}
+
+// failures are the outcomes of requests for which the gate itself failed, by policy.
+// They are made beforehand, so that nothing is left that could fail.
+func (s *Server) newFailures() map[Policy]outcome {
+	failures := make(map[Policy]outcome)
+	for _, p := range []Policy{PolicyRun, PolicyAssistant, PolicyUnknown, PolicyNone} {
+		d := Decision{Policy: p, Reason: ReasonOK}
+		d.apply(finding{reason: ReasonInternal, wait: after(failureRetry), fails: s.failsClosed()}, false)
+		failures[p] = conclude(d, s.cfg.Headers)
 	}
-	if s.log.Enabled(ctx, slog.LevelDebug) {
-		s.log.LogAttrs(ctx, slog.LevelDebug, "decided", attributes(rec)...)
-	}
-	return answer(d, rec, s.cfg.Headers).Response(), nil
+	return failures
 }
 
 // budget is how long this Check may wait for Redis: a quarter of the time that
@@ -113,23 +148,6 @@ func (s *Server) budget(ctx context.Context) time.Duration {
 	return min(s.cfg.RedisTimeout, time.Until(deadline)*3/4)
 }
 
-// decideSafely decides and turns a panic into a verdict by the failure modes. With
-// overloaded nothing is asked that could take time.
-func (s *Server) decideSafely(ctx context.Context, req *authv3.CheckRequest, overloaded bool) (d Decision) {
-	d.Policy = PolicyRun // as long as nothing is known
-	defer func() {
-		if p := recover(); p != nil {
-			s.complain(ctx, "panic while deciding", "panic", p, "stack", string(debug.Stack()))
-			d = Decision{Policy: d.Policy, Reason: ReasonOK}
-			d.apply(finding{reason: ReasonInternal, wait: after(failureRetry), fails: s.failsClosed()}, false)
-		}
-	}()
-	r := envoy.Parse(req)
-	s.decide(ctx, r, &d, overloaded)
-	s.doubtEnvoy(ctx, r, d)
-	return d
-}
-
 // failsClosed says whether a request is denied that nothing could be found out
 // about. Only a check that is asked to let such requests through does; with local
 // buckets there is a limit to keep, and none was asked.
@@ -138,123 +156,4 @@ func (s *Server) failsClosed() bool {
 		return s.cfg.LimitFailureMode != FailAllow
 	}
 	return s.cfg.QueueFailureMode != FailAllow
-}
-
-// decide goes through the checks in their fixed order: what costs nothing first,
-// and no token is spent on a request that the queue turns away.
-func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overloaded bool) {
-	d.Policy, d.Reason = classify(r.Policy, r.Path), ReasonOK
-	switches := s.switches.Load()
-	queueShadow, limitShadow := switches.QueueShadow.has(d.Policy), switches.LimitShadow.has(d.Policy)
-	switch {
-	case d.Policy == PolicyNone:
-		d.Reason = ReasonNotGuarded
-		return
-	case d.Policy == PolicyUnknown:
-		s.complain(ctx, "the policy named by Envoy's route is unknown; all its requests are denied", "policy", r.Policy)
-		d.apply(finding{reason: ReasonUnknownPolicy, wait: after(failureRetry), fails: true}, false)
-		return
-	case isPreflight(r):
-		d.Reason = ReasonPreflight
-		return
-	case overloaded:
-		s.complain(ctx, "more Checks at once than MAX_CONCURRENT_CHECKS; those beyond are decided by the failure modes")
-		d.apply(finding{reason: ReasonOverloaded, wait: after(failureRetry), fails: s.failsClosed()}, queueShadow && limitShadow)
-		return
-	}
-
-	caller := s.callers.identify(r)
-	var queued finding
-	provisional := false
-	if s.queue != nil {
-		v := s.queue.Shed(caller.IP, addsJob(d.Policy))
-		queued, provisional = queueFinding(v, s.cfg.QueueFailureMode), v.Provisional
-	}
-	if !provisional && d.apply(queued, queueShadow) {
-		return
-	}
-
-	var keys []string // of the buckets that were charged
-	if s.cfg.LimitEnabled {
-		limited, paid := s.take(ctx, caller, d)
-		if limited.fails && !limitShadow && provisional && !queueShadow {
-			// The queue comes first: a client that both turn away hears of the queue alone.
-			limited, d.Bucket = queued, nil
-		}
-		if d.apply(limited, limitShadow) {
-			return
-		}
-		keys = paid
-	}
-
-	if s.queue != nil && addsJob(d.Policy) {
-		v := s.queue.Admit(ctx, caller.IP)
-		if d.apply(queueFinding(v, s.cfg.QueueFailureMode), queueShadow) && len(keys) > 0 {
-			s.giveBack(ctx, d, keys)
-		}
-	}
-}
-
-// addsJob says whether a request is sure to become a job. One to the assistant may.
-func addsJob(p Policy) bool { return p == PolicyRun }
-
-// take asks the limiter for the caller's tokens. It returns what the buckets say against
-// the request, and the keys of those that were charged.
-func (s *Server) take(ctx context.Context, caller Caller, d *Decision) (limited finding, charged []string) {
-	s.metrics.callers.WithLabelValues(string(caller.IPFrom), string(caller.UserFrom)).Inc()
-	if caller.IP == unknownIP {
-		s.metrics.unknownIP.Inc()
-	}
-	if caller.UserFrom == UserAmbiguous {
-		s.metrics.ambiguous.Inc()
-	}
-	d.Charged = caller
-	keys := []string{quota.Key(string(d.Policy), caller.IP)}
-	if caller.User != "" {
-		keys = append(keys, quota.Key(string(d.Policy), caller.User))
-	}
-	result, err := s.limiter.Take(ctx, s.limit(d.Policy, caller.Tier), keys...)
-	if err == nil {
-		d.Bucket = &result
-	}
-	if err == nil && result.Taken {
-		charged = keys
-	}
-	return limitFinding(result, err, s.cfg.LimitFailureMode, failureRetry), charged
-}
-
-func (s *Server) limit(p Policy, t Tier) quota.Limit {
-	tiers := s.limits.Run
-	if p == PolicyAssistant {
-		tiers = s.limits.Assistant
-	}
-	if t == TierPremium {
-		return tiers.Premium
-	}
-	return tiers.Plain
-}
-
-// giveBack returns the tokens of a request that the queue turned away after all.
-// If that fails the caller has paid for nothing, which is the safe side.
-func (s *Server) giveBack(ctx context.Context, d *Decision, keys []string) {
-	if err := s.limiter.Give(ctx, *d.Bucket, keys...); err != nil {
-		s.log.DebugContext(ctx, "tokens not given back", "error", err)
-	}
-	d.Bucket = nil // its state is not known any more
-}
-
-// isPreflight says that a browser only asks whether it may ask (fetch.spec.whatwg.org,
-// CORS-preflight request).
-func isPreflight(r envoy.Request) bool {
-	_, origin := r.Header("origin")
-	_, method := r.Header("access-control-request-method")
-	return r.Method == "OPTIONS" && origin > 0 && method > 0
-}
-
-// complain logs an error that could come with every request, once a minute.
-func (s *Server) complain(ctx context.Context, msg string, args ...any) {
-	now := time.Now().Unix()
-	if last := s.lastComplaint.Load(); now-last >= 60 && s.lastComplaint.CompareAndSwap(last, now) {
-		s.log.ErrorContext(ctx, msg, args...)
-	}
 }

@@ -92,148 +92,6 @@ func config(t testing.TB) Config {
 	}
 }
 
-// TestCheckOrder checks the precedence of the verdicts, and that nobody is asked
-// whose answer can't count any more.
-func TestCheckOrder(t *testing.T) {
-	const ok, full, slow, unknown = backpressure.StateOK, backpressure.StateFull, backpressure.StateSlow, backpressure.StateUnknown
-	const take = "take refrakt:gate:bucket:run:ip:203.0.113.9"
-	const give = "give refrakt:gate:bucket:run:ip:203.0.113.9"
-	const shed, shedAssistant = "shed ip:203.0.113.9 true", "shed ip:203.0.113.9 false"
-	const admit, told = "admit ip:203.0.113.9", "told ip:203.0.113.9"
-	type want struct {
-		status  int
-		reason  Reason
-		calls   string
-		shadow  bool
-		retry   string
-		body    string
-		buckets bool
-	}
-	// An interval of 10 s, 1.5 s of it gone, rounded up.
-	limited := want{status: 429, reason: ReasonRateLimited, calls: shed + ", " + take, retry: "9", body: `{"detail":"Too Many Requests"}`, buckets: true}
-	tests := map[string]struct {
-		change func(*Config)
-		path   string
-		method string
-		lines  []line
-		policy string
-		state  backpressure.State
-		older  bool
-		admit  backpressure.State
-		take   func(context.Context, quota.Limit) (quota.Result, error)
-		want   want
-	}{
-		"allowed":     {want: want{reason: ReasonOK, calls: shed + ", " + take + ", " + admit, buckets: true}},
-		"not guarded": {path: "/ping", state: full, want: want{reason: ReasonNotGuarded}},
-		"preflight": {method: "OPTIONS", lines: []line{{"origin", "https://x"}, {"access-control-request-method", "POST"}}, state: full,
-			want: want{reason: ReasonPreflight}},
-		"options that is no preflight": {method: "OPTIONS", lines: []line{{"origin", "https://x"}},
-			want: want{reason: ReasonOK, calls: shed + ", " + take + ", " + admit, buckets: true}},
-		"a POST is no preflight": {lines: []line{{"origin", "https://x"}, {"access-control-request-method", "POST"}},
-			want: want{reason: ReasonOK, calls: shed + ", " + take + ", " + admit, buckets: true}},
-		"unknown policy": {policy: "rum", want: want{status: 503, reason: ReasonUnknownPolicy, retry: "5", body: `{"detail":"The gateway is misconfigured."}`}},
-		"queue full": {state: full, take: denies,
-			want: want{status: 503, reason: ReasonQueueFull, calls: shed + ", " + told, retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`}},
-		"queue slow": {state: slow, take: denies,
-			want: want{status: 503, reason: ReasonQueueSlow, calls: shed + ", " + told, retry: "33", body: `{"detail":"The job queue is slow: jobs wait too long. Please retry later."}`}},
-		"queue full sheds the assistant": {path: "/assistant", state: full,
-			want: want{status: 503, reason: ReasonQueueFull, calls: shedAssistant + ", " + told, retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`}},
-		"queue unknown, allow": {state: unknown, want: want{reason: ReasonQueueUnknown, calls: shed + ", " + take + ", " + admit, buckets: true}},
-		"queue unknown, deny": {state: unknown, change: func(c *Config) { c.QueueFailureMode = FailDeny },
-			want: want{status: 503, reason: ReasonQueueUnknown, calls: shed + ", " + told, retry: "33", body: `{"detail":"The state of the job queue is unknown. Please retry later."}`}},
-		"queue full, shadow": {state: full, change: func(c *Config) { c.QueueShadow = everywhere },
-			want: want{reason: ReasonQueueFull, shadow: true, calls: shed + ", " + take + ", " + admit, buckets: true}},
-		"queue unknown, deny, shadow": {state: unknown, change: func(c *Config) { c.QueueFailureMode = FailDeny; c.QueueShadow = everywhere },
-			want: want{reason: ReasonQueueUnknown, shadow: true, calls: shed + ", " + take + ", " + admit, buckets: true}},
-		"bucket empty":              {take: denies, want: limited},
-		"bucket empty, queue noted": {take: denies, state: unknown, want: limited},
-		"bucket empty, queue in shadow": {take: denies, state: full, change: func(c *Config) { c.QueueShadow = everywhere },
-			want: func() want { w := limited; w.shadow, w.calls = true, shed+", "+take; return w }()},
-		"bucket empty, queue full by an older sample": {take: denies, state: full, older: true,
-			want: want{status: 503, reason: ReasonQueueFull, calls: shed + ", " + take + ", " + told, retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`}},
-		"bucket empty, queue full by an older sample, in shadow": {take: denies, state: full, older: true, change: func(c *Config) { c.QueueShadow = everywhere },
-			want: func() want { w := limited; w.calls = shed + ", " + take; return w }()},
-		"queue full by an older sample": {state: full, older: true, want: want{reason: ReasonOK, calls: shed + ", " + take + ", " + admit, buckets: true}},
-		"bucket empty, shadow": {take: denies, change: func(c *Config) { c.LimitShadow = everywhere },
-			want: want{reason: ReasonRateLimited, shadow: true, calls: shed + ", " + take + ", " + admit, buckets: true}},
-		"limits off": {take: denies, change: func(c *Config) { c.LimitEnabled = false }, want: want{reason: ReasonOK, calls: shed + ", " + admit}},
-		"limiter away, allow": {take: fails, change: func(c *Config) { c.LimitFailureMode = FailAllow },
-			want: want{reason: ReasonLimiterUnavailable, calls: shed + ", " + take + ", " + admit}},
-		"limiter away, deny": {take: fails, change: func(c *Config) { c.LimitFailureMode = FailDeny },
-			want: want{status: 503, reason: ReasonLimiterUnavailable, calls: shed + ", " + take, retry: "5", body: `{"detail":"The rate limiter is unavailable. Please retry later."}`}},
-		"limiter away, deny, shadow": {take: fails, change: func(c *Config) { c.LimitFailureMode = FailDeny; c.LimitShadow = everywhere },
-			want: want{reason: ReasonLimiterUnavailable, shadow: true, calls: shed + ", " + take + ", " + admit}},
-		"full at the last look": {admit: full,
-			want: want{status: 503, reason: ReasonQueueFull, calls: shed + ", " + take + ", " + admit + ", " + told + ", " + give, retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`}},
-		"full at the last look, shadow": {admit: full, change: func(c *Config) { c.QueueShadow = everywhere },
-			want: want{reason: ReasonQueueFull, shadow: true, calls: shed + ", " + take + ", " + admit, buckets: true}},
-		"full at the last look, nothing to give": {admit: full, take: denies, change: func(c *Config) { c.LimitShadow = everywhere },
-			want: want{status: 503, reason: ReasonQueueFull, shadow: true, calls: shed + ", " + take + ", " + admit + ", " + told, retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`, buckets: true}},
-		"unknown at the last look, deny": {admit: unknown, change: func(c *Config) { c.QueueFailureMode = FailDeny },
-			want: want{status: 503, reason: ReasonQueueUnknown, calls: shed + ", " + take + ", " + admit + ", " + told + ", " + give, retry: "33", body: `{"detail":"The state of the job queue is unknown. Please retry later."}`}},
-		"the assistant is not counted in": {path: "/assistant", admit: full,
-			want: want{reason: ReasonOK, calls: shedAssistant + ", " + strings.Replace(take, ":run:", ":assistant:", 1), buckets: true}},
-	}
-	for name, tt := range tests {
-		for _, raw := range []bool{false, true} {
-			t.Run(name, func(t *testing.T) {
-				cfg := config(t)
-				if tt.change != nil {
-					tt.change(&cfg)
-				}
-				if tt.path == "" {
-					tt.path = "/run"
-				}
-				if tt.take == nil {
-					tt.take = takes
-				}
-				for _, s := range []*backpressure.State{&tt.state, &tt.admit} {
-					if *s == "" {
-						*s = ok
-					}
-				}
-				var calls []string
-				reg := prometheus.NewRegistry()
-				s := New(cfg, Limits{tiers, tiers}, fakeLimiter{&calls, tt.take}, fakeQueue{&calls, tt.state, tt.older, tt.admit}, reg, slog.New(slog.DiscardHandler))
-				req := checkRequest("203.0.113.9", tt.path, raw, tt.lines...)
-				if tt.method != "" {
-					req.Attributes.Request.Http.Method = tt.method
-				}
-				if tt.policy != "" {
-					req.Attributes.ContextExtensions = map[string]string{"policy": tt.policy}
-				}
-				resp, err := s.Check(t.Context(), req)
-				if err != nil {
-					t.Fatalf("Check: %v", err)
-				}
-				if got := strings.Join(calls, ", "); got != tt.want.calls {
-					t.Errorf("asked: %s\nwant:  %s", got, tt.want.calls)
-				}
-				compare(t, resp, tt.want.status, tt.want.body, tt.want.retry)
-				meta := resp.GetDynamicMetadata().AsMap()
-				if meta["reason"] != string(tt.want.reason) || meta["shadow"] != tt.want.shadow || meta["verdict"] != verdict(tt.want.status != 0) {
-					t.Errorf("metadata %v, want reason %s, shadow %v", meta, tt.want.reason, tt.want.shadow)
-				}
-				if has := header(resp, "ratelimit") != ""; has != tt.want.buckets {
-					t.Errorf("RateLimit header present: %v, want %v", has, tt.want.buckets)
-				}
-				policy := PolicyRun
-				switch {
-				case tt.policy != "":
-					policy = PolicyUnknown
-				case tt.path == "/ping":
-					policy = PolicyNone
-				case tt.path == "/assistant":
-					policy = PolicyAssistant
-				}
-				if n := metrictest.Value(t, reg, "refrakt_gate_decisions_total", "policy", string(policy), "verdict", verdict(tt.want.status != 0), "reason", string(tt.want.reason)); n != 1 {
-					t.Errorf("counted %v times, want once", n)
-				}
-			})
-		}
-	}
-}
-
 // compare checks the wire form of an answer; status 0 is OK.
 func compare(t *testing.T, resp *authv3.CheckResponse, status int, body, retry string) {
 	t.Helper()
@@ -301,66 +159,6 @@ func TestHeaders(t *testing.T) {
 				t.Errorf("%s: %s does not say that it overwrites", form, o.GetHeader().GetKey())
 			}
 		}
-	}
-}
-
-// TestPremiumLimit checks that the tier chooses the size and not the bucket.
-func TestPremiumLimit(t *testing.T) {
-	var calls []string
-	var limits []quota.Limit
-	limiter := fakeLimiter{&calls, func(_ context.Context, l quota.Limit) (quota.Result, error) {
-		limits = append(limits, l)
-		return quota.Result{Limit: l, Taken: true}, nil
-	}}
-	s := New(config(t), Limits{tiers, quota.NewTiers(30, 30, 3)}, limiter, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
-	for _, tier := range []string{"plain", "premium"} {
-		if _, err := s.Check(t.Context(), checkRequest("10.0.0.1", "/run", true, line{"x-ratelimit-tier", tier}, line{"x-user-id", "ann"})); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if want := []quota.Limit{tiers.Plain, tiers.Premium}; !slices.Equal(limits, want) {
-		t.Errorf("limits %v, want %v", limits, want)
-	}
-	if calls[0] != calls[1] || strings.Count(calls[0], "refrakt:gate:bucket:run:") != 2 {
-		t.Errorf("buckets differ by tier, or are not two: %q", calls)
-	}
-}
-
-// TestPanicIsAVerdict checks that no panic becomes a gRPC error.
-func TestPanicIsAVerdict(t *testing.T) {
-	tests := map[string]struct {
-		change func(*Config)
-		status int
-	}{
-		"local":                 {func(*Config) {}, http.StatusServiceUnavailable},
-		"deny":                  {func(c *Config) { c.LimitFailureMode = FailDeny }, http.StatusServiceUnavailable},
-		"allow":                 {func(c *Config) { c.LimitFailureMode = FailAllow }, 0},
-		"no limits, allow":      {func(c *Config) { c.LimitEnabled = false }, 0},
-		"no limits, queue deny": {func(c *Config) { c.LimitEnabled = false; c.QueueFailureMode = FailDeny }, http.StatusServiceUnavailable},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			cfg := config(t)
-			tt.change(&cfg)
-			var calls []string
-			var log strings.Builder
-			limiter := fakeLimiter{&calls, func(context.Context, quota.Limit) (quota.Result, error) { panic("boom") }}
-			reg := prometheus.NewRegistry()
-			s := New(cfg, Limits{tiers, tiers}, limiter, panickingQueue{}, reg, slog.New(slog.NewTextHandler(&log, nil)))
-			for range 3 {
-				resp, err := s.Check(t.Context(), checkRequest("203.0.113.9", "/assistant", true))
-				if err != nil {
-					t.Fatalf("Check: %v", err)
-				}
-				compare(t, resp, tt.status, `{"detail":"The gateway failed. Please retry later."}`, "5")
-			}
-			if n := metrictest.Value(t, reg, "refrakt_gate_decisions_total", "policy", "assistant", "reason", "internal", "verdict", verdict(tt.status != 0)); n != 3 {
-				t.Errorf("counted %v times, want 3", n)
-			}
-			if strings.Count(log.String(), "boom") == 0 || strings.Count(log.String(), "panic while deciding") != 1 {
-				t.Errorf("want one line about the panic, got:\n%s", log.String())
-			}
-		})
 	}
 }
 
@@ -458,11 +256,6 @@ func TestTooManyChecks(t *testing.T) {
 	}
 }
 
-type panickingQueue struct{}
-
-func (panickingQueue) Shed(string, bool) backpressure.Verdict             { panic("boom") }
-func (panickingQueue) Admit(context.Context, string) backpressure.Verdict { panic("boom") }
-
 // TestDeadline checks how long a hanging limiter is waited for.
 func TestDeadline(t *testing.T) {
 	tests := map[string]struct{ envoy, want time.Duration }{
@@ -540,24 +333,6 @@ func TestMalformed(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestUnknownPolicyIsLoudOnce checks that a flood of requests is not one of lines.
-func TestUnknownPolicyIsLoudOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var log strings.Builder
-		s := New(config(t), Limits{tiers, tiers}, quota.NewMemory(), nil, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&log, nil)))
-		req := checkRequest("203.0.113.9", "/run", true)
-		req.Attributes.ContextExtensions = map[string]string{"policy": "rum"}
-		for range 5 {
-			_, _ = s.Check(t.Context(), req)
-		}
-		time.Sleep(time.Minute)
-		_, _ = s.Check(t.Context(), req)
-		if n := strings.Count(log.String(), "rum"); n != 2 {
-			t.Errorf("%d lines in a minute and a bit, want 2:\n%s", n, log.String())
-		}
-	})
 }
 
 // TestNothingPrivateInLogs checks what a request leaves behind, even at debug.

@@ -33,10 +33,12 @@ func classify(extension, path string) Policy {
 	}
 }
 
-// classifyPath reads a :path as the API behind it will: decoded once, cleaned of
-// what proxies and servers clean away. /run and everything below it is run. What
-// can't be read counts as run too, and so does what is too long to be read, never
-// as unguarded.
+// classifyPath reads a :path as the API behind it may read it, decoded once. /run and
+// everything below it is run. Some servers resolve dots, others serve /run/.. as
+// something below /run, so either form of the path guards it. Where the two name
+// different policies run counts: its requests are sure to become jobs, and each is
+// admitted by itself. A path that can't be read counts as run too, and so does one
+// that is too long to be read, never as unguarded.
 func classifyPath(path string) Policy {
 	raw, ok := pathOnly(path)
 	if !ok {
@@ -46,14 +48,13 @@ func classifyPath(path string) Policy {
 	if raw == "" || strings.IndexByte(decoded, 0) >= 0 {
 		return PolicyRun
 	}
-	switch Policy(firstSegment(decoded)) {
-	case PolicyRun:
-		return PolicyRun
-	case PolicyAssistant:
-		return PolicyAssistant
-	default:
-		return PolicyNone
+	literal, resolved := firstSegments(decoded)
+	for _, p := range []Policy{PolicyRun, PolicyAssistant} {
+		if Policy(literal) == p || Policy(resolved) == p {
+			return p
+		}
 	}
+	return PolicyNone
 }
 
 // pathOnly is a :path without query and fragment, unless it is too long.
@@ -65,12 +66,9 @@ func pathOnly(path string) (raw string, ok bool) {
 	return head, len(head) <= maxPath
 }
 
-// firstSegment returns the first segment of a decoded path once empty segments,
-// parameters (;…), dots and what trails are gone.
-func firstSegment(path string) string {
-	// Only the first two segments left are ever needed: "..", which takes one
-	// away, is answered by going back one.
-	var first string
+// firstSegments returns the first segment of a decoded path, with dots as they are and
+// with dots resolved. Empty segments, parameters (;…) and what trails are left out.
+func firstSegments(path string) (literal, resolved string) {
 	depth := 0
 	for segment := range strings.SplitSeq(path, "/") {
 		segment, _, _ = strings.Cut(segment, ";")
@@ -80,18 +78,22 @@ func firstSegment(path string) string {
 		switch segment {
 		case "", ".":
 		case "..":
+			// What is at depth 0 is overwritten by the next segment, if there is one.
 			depth = max(0, depth-1)
 		default:
+			if literal == "" {
+				literal = segment
+			}
 			if depth == 0 {
-				first = segment
+				resolved = segment
 			}
 			depth++
 		}
 	}
 	if depth == 0 {
-		return ""
+		resolved = ""
 	}
-	return first
+	return literal, resolved
 }
 
 // unescape decodes percent escapes once, as uvicorn does: what is no valid

@@ -34,7 +34,20 @@ func TestClassify(t *testing.T) {
 		"dots above the root":        {"", "/../../run", PolicyRun},
 		"escaped dots":               {"", "/x/%2e%2e/run", PolicyRun},
 		"dots with parameters":       {"", "/a/..;/run", PolicyRun},
-		"dots away from run":         {"", "/run/../ping", PolicyNone},
+		"dots away from run":         {"", "/run/../ping", PolicyRun},
+		"dots at the end":            {"", "/run/..", PolicyRun},
+		"dots and slash at the end":  {"", "/run/../", PolicyRun},
+		"escaped dots away from run": {"", "/run/%2e%2e/ping", PolicyRun},
+		"escaped slash and dots":     {"", "/run%2f..%2fping", PolicyRun},
+		"twice away from run":        {"", "/run/x/../../ping", PolicyRun},
+		"parameters away from run":   {"", "/run/..;/ping", PolicyRun},
+		"dots before, away from run": {"", "/.././run/../ping", PolicyRun},
+		"away from the assistant":    {"", "/assistant/../ping", PolicyAssistant},
+		"from the assistant to run":  {"", "/assistant/../run", PolicyRun},
+		"from run to the assistant":  {"", "/run/../assistant", PolicyRun},
+		"away from others":           {"", "/ping/../x", PolicyNone},
+		"others below run's name":    {"", "/x/run/../ping", PolicyNone},
+		"to run and away from it":    {"", "/x/../run/..", PolicyNone},
 		"dots within run":            {"", "/run/x/../y", PolicyRun},
 		"dots back into run":         {"", "/run/x/../../run", PolicyRun},
 		"parameters":                 {"", "/run;a=1", PolicyRun},
@@ -75,7 +88,7 @@ func TestClassify(t *testing.T) {
 }
 
 func FuzzClassify(f *testing.F) {
-	for _, path := range []string{"/run", "/r%75n", "//run;x", "/a/..;/run%0a", "\xff%", "?"} {
+	for _, path := range []string{"/run", "/r%75n", "//run;x", "/a/..;/run%0a", "\xff%", "?", "/..", "/../ping", "/%2e%2e/ping", "/x/../../ping", "/..;/ping"} {
 		f.Add(path)
 	}
 	f.Fuzz(func(t *testing.T, path string) {
@@ -83,10 +96,18 @@ func FuzzClassify(f *testing.F) {
 		if got != PolicyRun && got != PolicyAssistant && got != PolicyNone {
 			t.Fatalf("classifyPath(%q) = %q", path, got)
 		}
-		if strings.HasPrefix(path, "/") {
-			if detour := classifyPath("/x/.." + path); detour != got {
-				t.Fatalf("classifyPath(%q) = %s, but %s after a detour", path, got, detour)
-			}
+		if !strings.HasPrefix(path, "/") {
+			return
+		}
+		// A detour hides the literal form alone.
+		if detour := classifyPath("/x/.." + path); detour != got && (detour == PolicyRun || !strings.Contains(unescape(path, false), "..")) {
+			t.Fatalf("classifyPath(%q) = %s, but %s after a detour", path, got, detour)
+		}
+		if below := classifyPath("/run" + path); below != PolicyRun {
+			t.Fatalf("classifyPath(%q) = %s, below /run", "/run"+path, below)
+		}
+		if below := classifyPath("/assistant" + path); below == PolicyNone {
+			t.Fatalf("classifyPath(%q) = %s, below /assistant", "/assistant"+path, below)
 		}
 	})
 }

@@ -18,6 +18,7 @@ func paths() []attack {
 		"/%2572un", "/r%u0075n", "/%c0%afrun", "/run%ff", "/run%c2%85", "/run%e2%80%8b", "/RUN", "/Run", "/rUn%0a",
 		"run", "*", "http://api.test/run", "http://127.0.0.1/run", "http:/run", "//api.test/run", "/http://api.test/run",
 		"/run/../ping/../run", "/assistant/../run", "/run\t",
+		"/run/..", "/run/../", "/run/../ping", "/run/%2e%2e/ping", "/run/x/../../ping", "/run/..;/ping", "/run%2f..%2fping", "/run/../assistant",
 	} {
 		rows = append(rows, attack{from: proxy, spend: []string{"CF-Connecting-IP: {A}"}, line: "POST " + path, headers: []string{"CF-Connecting-IP: {A}"}, say: code("POST " + path)})
 	}

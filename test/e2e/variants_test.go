@@ -14,7 +14,7 @@ import (
 // TestOtherSettings plays the attacks on Envoys that are set up in another way than the gate expects. What must hold,
 // holds; where it must be weaker or stricter, the gate says so. docs/envoy-settings.md is the same in words.
 func TestOtherSettings(t *testing.T) {
-	api := e2e.StartAPI(t, "")
+	api := e2e.StartWideAPI(t)
 	const (
 		normalize = "          normalize_path: true\n"
 		merge     = "          merge_slashes: true\n"
@@ -42,6 +42,7 @@ func TestOtherSettings(t *testing.T) {
 		"escaped slashes unescaped": {replace: map[string]string{slashes: "path_with_escaped_slashes_action: UNESCAPE_AND_FORWARD"}},
 		"paths as they come":        {replace: map[string]string{normalize: "", merge: "", slashes: keep}, doubts: []string{"path"}},
 		"no policies":               {replace: map[string]string{run: "", assistant: ""}},
+		"no policies, raw paths":    {replace: map[string]string{run: "", assistant: "", normalize: "", merge: "", slashes: keep}, doubts: []string{"path"}},
 		"another policy":            {replace: map[string]string{run: assistant}, doubts: []string{"policy"}},
 		"raw headers off":           {replace: map[string]string{raw: ""}},
 		"all headers":               {replace: map[string]string{ip: all}},

@@ -105,7 +105,7 @@ func TestEveryPartMayPanic(t *testing.T) {
 			status: 429, body: `{"detail":"Too Many Requests"}`, retry: "9", said: "panic while counting"},
 		"logging":                     {take: takes, record: debug, reason: ReasonOK, said: "panic while logging"},
 		"asking whether to log":       {take: takes, enabled: debug, reason: ReasonOK, said: "panic while logging"},
-		"diagnosis":                   {take: takes, spoil: func(s *Server) { s.metrics.doubts = nil }, reason: ReasonOK, said: "panic while looking for doubts"},
+		"diagnosis":                   {take: takes, spoil: func(s *Server) { s.metrics.configWarnings = nil }, reason: ReasonOK, said: "panic while looking for config warnings"},
 		"logging what panicked":       {take: panics, record: all, status: 503, body: failed, retry: "5", reason: ReasonInternal},
 		"anything that can be logged": {take: takes, record: all, enabled: all, reason: ReasonOK},
 	}

@@ -14,6 +14,7 @@ func FuzzClientIP(f *testing.F) {
 	for _, xff := range []string{
 		"", "203.0.113.9", "6.6.6.6, 203.0.113.9, 10.1.1.1", "unknown, 10.1.1.1", "[2001:db8::1]:443", "::ffff:203.0.113.9", "fe80::1%eth0",
 		",,", "10.1.1.1," + strings.Repeat("10.9.9.9,", 40) + "10.9.9.9", strings.Repeat(" ", 5000) + "203.0.113.9", "1.2.3.4:99999", "[::1", "0x7f.1",
+		"2001:db8:1:2:3:4:5:9:46532", "2001:db8::a:b:c:d:443, 10.1.1.1",
 	} {
 		f.Add("10.0.0.1", "198.51.100.7", xff, "6.6.6.6", true)
 		f.Add("203.0.113.77", "x", xff, "10.0.0.1", false)
@@ -26,9 +27,9 @@ func FuzzClientIP(f *testing.F) {
 		request := func(lines ...line) envoy.Request { return envoy.Parse(checkRequest(peer, "/run", raw, lines...)) }
 		r := request(line{"cf-connecting-ip", cf}, line{"x-forwarded-for", xff})
 		fromProxy := trusted.Contains(r.Peer)
-		ip, from := clientIP(r, fromProxy, trusted, "cf-connecting-ip")
+		ip, from, bad := clientIP(r, fromProxy, trusted, "cf-connecting-ip")
 		if !fromProxy {
-			if ip != r.Peer.Addr || from != IPFromPeer {
+			if ip != r.Peer.Addr || from != IPFromPeer || bad {
 				t.Fatalf("%v by %s, of an untrusted peer", ip, from)
 			}
 			return
@@ -38,6 +39,9 @@ func FuzzClientIP(f *testing.F) {
 		if ip != r.Peer.Addr && !names(cf, ip) && !names(lastHops(xff), ip) {
 			t.Fatalf("%v is in neither %q nor the last hops of %q", ip, cf, xff)
 		}
+		if _, lines := r.Header("cf-connecting-ip"); bad != (from != IPFromHeader && lines > 0) {
+			t.Fatalf("%v by %s, the header in %d lines, bad %v", ip, from, lines, bad)
+		}
 		if from == IPFromForwarded && trusted.contains(ip) || from == IPFromProxy && ip.IsValid() && !trusted.contains(ip) {
 			t.Fatalf("%v by %s", ip, from)
 		}
@@ -46,7 +50,7 @@ func FuzzClientIP(f *testing.F) {
 		}
 		// Whatever a client writes itself stands to the left of what proxies add.
 		longer := request(line{"cf-connecting-ip", cf}, line{"x-forwarded-for", left + "," + xff})
-		if got, _ := clientIP(longer, true, trusted, "cf-connecting-ip"); got != ip {
+		if got, _, _ := clientIP(longer, true, trusted, "cf-connecting-ip"); got != ip {
 			t.Fatalf("%v, and %v with %q before it", ip, got, left)
 		}
 	})
@@ -62,6 +66,11 @@ func lastHops(forwarded string) string {
 func names(list string, ip netip.Addr) bool {
 	for item := range strings.SplitSeq(list, ",") {
 		item = strings.Trim(item, " \t")
+		if i := strings.LastIndex(item, ":"); i > 0 && item[0] != '[' {
+			if a, err := netip.ParseAddr(item[:i]); err == nil && a.Unmap().WithZone("") == ip {
+				return true
+			}
+		}
 		if inside, rest, ok := strings.Cut(strings.TrimPrefix(item, "["), "]"); ok && (rest == "" || rest[0] == ':') {
 			item = inside
 		} else if host, _, ok := strings.Cut(item, ":"); ok && strings.Count(item, ":") == 1 {

@@ -2,6 +2,7 @@ package authz
 
 import (
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/refrakt-hub/refrakt-gate/envoy"
@@ -33,6 +34,9 @@ type Caller struct {
 	IPFrom   IPSource
 	UserFrom UserSource
 	Tier     Tier
+	// BadIPHeader says that a trusted peer sent CLIENT_IP_HEADER with a value that is no
+	// address, or several times.
+	BadIPHeader bool
 }
 
 // IPSource is what told the address of a caller.
@@ -75,9 +79,11 @@ func newIdentifier(cfg Config) identifier {
 func (i identifier) identify(r envoy.Request) Caller {
 	c := Caller{IP: unknownIP, IPFrom: IPFromNothing, Tier: TierPlain}
 	fromProxy := i.trusted.Contains(r.Peer)
-	if ip, from := clientIP(r, fromProxy, i.trusted, i.ipHeader); ip.IsValid() {
+	ip, from, badHeader := clientIP(r, fromProxy, i.trusted, i.ipHeader)
+	if ip.IsValid() {
 		c.IP, c.IPFrom = ipSubject(ip), from
 	}
+	c.BadIPHeader = badHeader
 	if i.isPremium(r, fromProxy) {
 		c.Tier = TierPremium
 	}
@@ -99,26 +105,27 @@ func (i identifier) isPremium(r envoy.Request, fromProxy bool) bool {
 
 // clientIP returns the address of the client, or the zero Addr. Headers are
 // believed only from a trusted peer: anybody else could write anything into them.
-func clientIP(r envoy.Request, fromProxy bool, trusted Proxies, header string) (netip.Addr, IPSource) {
+// badHeader says that such a peer sent the header and that it could not be read.
+func clientIP(r envoy.Request, fromProxy bool, trusted Proxies, header string) (ip netip.Addr, from IPSource, badHeader bool) {
 	if !fromProxy {
-		return r.Peer.Addr, IPFromPeer
+		return r.Peer.Addr, IPFromPeer, false
 	}
 	if header != "" {
-		if value, lines := r.Header(header); lines == 1 {
-			if ip, ok := parseHop(value); ok {
-				return ip, IPFromHeader
-			}
+		value, lines := r.Header(header)
+		if ip, ok := parseHop(value); ok && lines == 1 {
+			return ip, IPFromHeader, false
 		}
+		badHeader = lines > 0
 	}
 	value, _ := r.Header("x-forwarded-for")
-	ip := lastUntrusted(value, trusted)
-	if !ip.IsValid() {
-		return r.Peer.Addr, IPFromProxy
+	switch ip = lastUntrusted(value, trusted); {
+	case !ip.IsValid():
+		return r.Peer.Addr, IPFromProxy, badHeader
+	case trusted.contains(ip):
+		return ip, IPFromProxy, badHeader
+	default:
+		return ip, IPFromForwarded, badHeader
 	}
-	if trusted.contains(ip) {
-		return ip, IPFromProxy
-	}
-	return ip, IPFromForwarded
 }
 
 // lastUntrusted walks X-Forwarded-For from the right, where the nearest proxy
@@ -146,25 +153,56 @@ func lastUntrusted(forwarded string, trusted Proxies) netip.Addr {
 }
 
 // parseHop reads an address with or without port, brackets and zone.
+//
+// IPv6 with a port should have brackets, but CloudFront-Viewer-Address has none. What
+// stands after the last colon is the port where the whole is no address, as in
+// 2001:db8::9:46532. 2001:db8::9:4653 is an address as it stands, and is read as one:
+// most headers mean it so, and the bucket, that of the /64, is the same either way.
+//
+// The two readings differ in the /64 where five or more groups follow "::", as in
+// 2001:db8::a:b:c:d:443. There the last group is a port. Clients choose their port and
+// the lower half of their address: read as a whole, the address would let them choose
+// among the buckets of strangers. An address of that form without a port is one of a
+// network X:0:0::/48, which nobody has been given, or is not written as RFC 5952 says.
 func parseHop(s string) (netip.Addr, bool) {
 	s = strings.Trim(s, " \t")
 	if len(s) > maxAddr {
 		return netip.Addr{}, false
 	}
-	bare := s
 	if inside, ok := strings.CutPrefix(s, "["); ok && strings.HasSuffix(inside, "]") {
-		bare = strings.TrimSuffix(inside, "]")
+		ip, err := netip.ParseAddr(strings.TrimSuffix(inside, "]"))
+		return plain(ip), err == nil
 	}
-	ip, err := netip.ParseAddr(bare)
-	if err != nil {
-		ap, err := netip.ParseAddrPort(s)
-		if err != nil {
-			return netip.Addr{}, false
-		}
-		ip = ap.Addr()
+	if ap, err := netip.ParseAddrPort(s); err == nil {
+		return plain(ap.Addr()), true
 	}
-	return ip.Unmap().WithZone(""), true
+	whole, err := netip.ParseAddr(s)
+	host, ok := withoutPort(s)
+	switch {
+	case err != nil:
+		return host, ok
+	case ok && !whole.Is4In6() && ipSubject(host) != ipSubject(plain(whole)):
+		return host, true
+	default:
+		return plain(whole), true
+	}
 }
+
+// withoutPort reads an IPv6 address that a port follows after a colon.
+func withoutPort(s string) (netip.Addr, bool) {
+	colon := strings.LastIndexByte(s, ':')
+	if colon < 0 {
+		return netip.Addr{}, false
+	}
+	if _, err := strconv.ParseUint(s[colon+1:], 10, 16); err != nil {
+		return netip.Addr{}, false
+	}
+	ip, err := netip.ParseAddr(s[:colon])
+	return plain(ip), err == nil
+}
+
+// plain is an address without a zone; IPv4 that is written as IPv6 is IPv4.
+func plain(ip netip.Addr) netip.Addr { return ip.Unmap().WithZone("") }
 
 // ipSubject names the bucket of an address. An IPv6 client has a whole /64 to
 // pick addresses from, so that is what is limited.

@@ -2,6 +2,7 @@ package authz
 
 import (
 	"cmp"
+	"net/netip"
 	"strconv"
 	"strings"
 	"testing"
@@ -90,6 +91,7 @@ func TestIdentifyIP(t *testing.T) {
 		"trusted peer without headers":           {peer: "10.0.0.1", want: "ip:10.0.0.1"},
 		"header from a trusted peer":             {peer: "10.0.0.1", lines: []line{{cf, "203.0.113.7"}, {xff, "2.2.2.2"}}, want: "ip:203.0.113.7"},
 		"header with a port":                     {peer: "10.0.0.1", lines: []line{{cf, "203.0.113.7:4711"}}, want: "ip:203.0.113.7"},
+		"header as CloudFront writes it":         {peer: "10.0.0.1", lines: []line{{cf, "2001:db8:1:2:3:4:5:9:46532"}, {xff, "2.2.2.2"}}, want: "ip:2001:db8:1:2::/64"},
 		"header twice is not believed":           {peer: "10.0.0.1", lines: []line{{cf, "1.1.1.1"}, {cf, "1.1.1.1"}, {xff, "2.2.2.2"}}, want: "ip:2.2.2.2"},
 		"header with two addresses":              {peer: "10.0.0.1", lines: []line{{cf, "1.1.1.1, 3.3.3.3"}, {xff, "2.2.2.2"}}, want: "ip:2.2.2.2"},
 		"header with garbage":                    {peer: "10.0.0.1", lines: []line{{cf, "x"}, {xff, "2.2.2.2"}}, want: "ip:2.2.2.2"},
@@ -146,6 +148,54 @@ func TestIdentifyIP(t *testing.T) {
 					t.Errorf("raw headers %v: %s, want %s", raw, got.IP, tt.want)
 				}
 			})
+		}
+	}
+}
+
+// TestParseHop: the forms of an address with a port, and what is made of those that can
+// be read in two ways.
+func TestParseHop(t *testing.T) {
+	for text, want := range map[string]string{
+		"192.0.2.1:46532": "192.0.2.1", "192.0.2.1": "192.0.2.1", "[2001:db8::9]:46532": "2001:db8::9", "[2001:db8::9]": "2001:db8::9",
+		"[192.0.2.1]": "192.0.2.1", "[fe80::1%eth0]:80": "fe80::1", "::ffff:192.0.2.1": "192.0.2.1", "[::ffff:192.0.2.1]:80": "192.0.2.1",
+		// The whole is no address.
+		"2001:db8:1:2:3:4:5:9:46532": "2001:db8:1:2:3:4:5:9", "2001:db8:1:2:3:4:5:9:80": "2001:db8:1:2:3:4:5:9",
+		"2001:db8::9:46532": "2001:db8::9", "2001:db8:1:2:3:4:5:::80": "2001:db8:1:2:3:4:5:0", "2001:db8:::80": "2001:db8::", "::1:65535": "::1",
+		"::ffff:192.0.2.1:80": "192.0.2.1", "fe80::1%eth0:80": "fe80::1",
+		// It is, and in the same /64.
+		"2001:db8::9:4653": "2001:db8::9:4653", "2001:db8:1:2:3:4:5:80": "2001:db8:1:2:3:4:5:80", "2001:db8::80": "2001:db8::80", "::1": "::1",
+		"2001:db8:1:2::3:4:80": "2001:db8:1:2::3:4:80", "2001:db8::b:c:d:80": "2001:db8::b:c:d:80", "64:ff9b::192.0.2.1": "64:ff9b::c000:201",
+		// It is, and in another one.
+		"2001:db8::a:b:c:d:80": "2001:db8::a:b:c:d", "2001::a:b:c:d:80": "2001::a:b:c:d", "2001:db8::a:b:c:d:8f": "2001:db8:0:a:b:c:d:8f",
+		"::ffff:c000:201": "192.0.2.1", "::ffff:c000:0201:80": "192.0.2.1", "::ffff:102:304": "1.2.3.4",
+		"192.0.2.1:65536": "", "2001:db8::9:65536": "", "2001:db8::9:100000": "", "2001:db8::9:": "", "2001:db8::9:+80": "", "2001:db8::9: 80": "",
+		"2001:db8:1:2:3:4:5:6:7:46532": "", "2001:db8::9]:80": "", "[2001:db8::9:80": "", "[[::1]]": "", ":80": "", ":": "", "": "", "x:80": "", "192.0.2:80": "",
+		"[2001:db8::9:46532]": "",
+	} {
+		ip, ok := parseHop(text)
+		if got := ip.String(); ok != (want != "") || ok && got != netip.MustParseAddr(want).String() {
+			t.Errorf("%q: %s, %v, want %q", text, got, ok, want)
+		}
+	}
+}
+
+// TestAmbiguousAddresses: a client that CloudFront names can't choose another bucket by
+// its port and the lower half of its address.
+func TestAmbiguousAddresses(t *testing.T) {
+	for _, network := range []string{"2001:db8:0:0", "2001:db8:7:0", "2001:0:0:0", "2001:db8:7:9", "0:0:0:0"} {
+		buckets := make(map[string]bool)
+		for _, low := range []string{"a:b:c:d", "f:b:c:d", "a:0:0:d", "0:b:c:d", "0:0:0:1", "1:0:0:0", "0:0:c:0"} {
+			ip := netip.MustParseAddr(network + ":" + low)
+			for _, port := range []string{"1", "80", "999", "4653", "9999", "46532"} {
+				got, ok := parseHop(ip.String() + ":" + port)
+				if !ok {
+					t.Errorf("%s:%s is not read", ip, port)
+				}
+				buckets[ipSubject(got)] = true
+			}
+		}
+		if len(buckets) != 1 {
+			t.Errorf("clients of %s::/64 have %d buckets: %v", network, len(buckets), buckets)
 		}
 	}
 }

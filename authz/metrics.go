@@ -10,14 +10,14 @@ import (
 )
 
 type metrics struct {
-	decisions *prometheus.CounterVec
-	shadowed  *prometheus.CounterVec
-	callers   *prometheus.CounterVec
-	doubts    *prometheus.CounterVec
-	ambiguous prometheus.Counter
-	unknownIP prometheus.Counter
-	duration  prometheus.Histogram
-	shadow    *prometheus.GaugeVec
+	decisions      *prometheus.CounterVec
+	shadowed       *prometheus.CounterVec
+	callers        *prometheus.CounterVec
+	configWarnings *prometheus.CounterVec
+	ambiguous      prometheus.Counter
+	unknownIP      prometheus.Counter
+	duration       prometheus.Histogram
+	shadow         *prometheus.GaugeVec
 }
 
 // newMetrics registers the series; underWay is asked at each scrape.
@@ -40,9 +40,9 @@ func newMetrics(reg prometheus.Registerer, underWay *atomic.Int64, users UserSou
 			Name: "refrakt_gate_callers_total",
 			Help: "Requests whose buckets were asked, by what told the client's address and its user.",
 		}, []string{"ip_from", "user_from"}),
-		doubts: f.NewCounterVec(prometheus.CounterOpts{
+		configWarnings: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "refrakt_gate_envoy_doubts_total",
-			Help: "Requests that show that Envoy is not set up as the gate expects, by what is about it.",
+			Help: "Requests that show that Envoy is not set up as the gate expects, by the setting that the warning is about.",
 		}, []string{"about"}),
 		ambiguous: f.NewCounter(prometheus.CounterOpts{
 			Name: "refrakt_gate_ambiguous_users_total",
@@ -76,8 +76,8 @@ func newMetrics(reg prometheus.Registerer, underWay *atomic.Int64, users UserSou
 			m.callers.WithLabelValues(string(ip), string(user))
 		}
 	}
-	for about := range doubts {
-		m.doubts.WithLabelValues(string(about))
+	for about := range configWarnings {
+		m.configWarnings.WithLabelValues(string(about))
 	}
 	return m
 }

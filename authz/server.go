@@ -55,7 +55,7 @@ type Server struct {
 	switches   atomic.Pointer[Switches]
 	failures   map[Policy]outcome // never changed; see newFailures
 	complaints complaints
-	doubted    sync.Map // the kinds of doubt that were warned of
+	warned     sync.Map // the config warnings that were logged
 	underWay   atomic.Int64
 }
 
@@ -110,7 +110,7 @@ func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.C
 			s.log.LogAttrs(ctx, slog.LevelDebug, "decided", attributes(out.record)...)
 		}
 	})
-	s.guard(ctx, "looking for doubts", func() { s.doubtEnvoy(ctx, r, out.decision) })
+	s.guard(ctx, "looking for config warnings", func() { s.diagnose(ctx, r, out.decision) })
 	return out.response, nil
 }
 

@@ -47,9 +47,9 @@ func TestNobodyGetsAround(t *testing.T) {
 						})
 					}
 				})
-				// No client makes the gate doubt an Envoy that is set up like this.
-				wantDoubts(t, s.byHeaders, "client")
-				wantDoubts(t, s.byTokens)
+				// No client makes the gate warn of an Envoy that is set up like this.
+				wantWarnings(t, s.byHeaders, "client", "client_ip_header")
+				wantWarnings(t, s.byTokens)
 			})
 		}
 	})
@@ -86,14 +86,14 @@ func TestNobodyGetsAround(t *testing.T) {
 	}
 }
 
-// wantDoubts checks of what Envoy's settings the gate is in doubt about.
-func wantDoubts(t *testing.T, f front, want ...string) {
+// wantWarnings checks of which settings the gate warns.
+func wantWarnings(t *testing.T, f front, want ...string) {
 	t.Helper()
 	metrics := f.gate.Metrics(t)
-	for _, about := range []string{"path", "policy", "headers", "client"} {
+	for _, about := range []string{"path", "policy", "headers", "client", "client_ip_header"} {
 		n := metrics[fmt.Sprintf("refrakt_gate_envoy_doubts_total{about=%q}", about)]
 		if slices.Contains(want, about) != (n > 0) {
-			t.Errorf("doubts about %s: %v, want doubts about %q only", about, n, want)
+			t.Errorf("warnings about %s: %v, want warnings about %q only", about, n, want)
 		}
 	}
 }

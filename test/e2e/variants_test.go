@@ -32,21 +32,21 @@ func TestOtherSettings(t *testing.T) {
 	)
 	const others, same, users = "Another client", "Another spelling of the same client", "Users that a client makes up"
 	for name, tt := range map[string]struct {
-		replace map[string]string
-		doubts  []string
-		skip    []string // groups in which other things come out
+		replace  map[string]string
+		warnings []string
+		skip     []string // groups in which other things come out
 	}{
-		"paths not normalised":      {replace: map[string]string{normalize: ""}, doubts: []string{"path"}},
-		"slashes not merged":        {replace: map[string]string{merge: ""}, doubts: []string{"path"}},
-		"escaped slashes kept":      {replace: map[string]string{slashes: keep}, doubts: []string{"path"}},
+		"paths not normalised":      {replace: map[string]string{normalize: ""}, warnings: []string{"path"}},
+		"slashes not merged":        {replace: map[string]string{merge: ""}, warnings: []string{"path"}},
+		"escaped slashes kept":      {replace: map[string]string{slashes: keep}, warnings: []string{"path"}},
 		"escaped slashes unescaped": {replace: map[string]string{slashes: "path_with_escaped_slashes_action: UNESCAPE_AND_FORWARD"}},
-		"paths as they come":        {replace: map[string]string{normalize: "", merge: "", slashes: keep}, doubts: []string{"path"}},
+		"paths as they come":        {replace: map[string]string{normalize: "", merge: "", slashes: keep}, warnings: []string{"path"}},
 		"no policies":               {replace: map[string]string{run: "", assistant: ""}},
-		"no policies, raw paths":    {replace: map[string]string{run: "", assistant: "", normalize: "", merge: "", slashes: keep}, doubts: []string{"path"}},
-		"another policy":            {replace: map[string]string{run: assistant}, doubts: []string{"policy"}},
+		"no policies, raw paths":    {replace: map[string]string{run: "", assistant: "", normalize: "", merge: "", slashes: keep}, warnings: []string{"path"}},
+		"another policy":            {replace: map[string]string{run: assistant}, warnings: []string{"policy"}},
 		"raw headers off":           {replace: map[string]string{raw: ""}},
 		"all headers":               {replace: map[string]string{ip: all}},
-		"all of many headers":       {replace: map[string]string{ip: all, "max_headers_count: 100": "max_headers_count: 1000"}, doubts: []string{"headers"}},
+		"all of many headers":       {replace: map[string]string{ip: all, "max_headers_count: 100": "max_headers_count: 1000"}, warnings: []string{"headers"}},
 		"no users":                  {replace: map[string]string{named: ""}, skip: []string{users}},
 		// All clients of a proxy share its bucket.
 		"no CLIENT_IP_HEADER":     {replace: map[string]string{ip: ""}, skip: []string{others, same}},
@@ -71,7 +71,11 @@ func TestOtherSettings(t *testing.T) {
 					}
 				}
 			}
-			wantDoubts(t, s.byHeaders, append(tt.doubts, "client")...)
+			want := append(tt.warnings, "client")
+			if _, taken := tt.replace[ip]; !taken || tt.replace[ip] == all {
+				want = append(want, "client_ip_header") // a row sends it with what is no address
+			}
+			wantWarnings(t, s.byHeaders, want...)
 		})
 	}
 }

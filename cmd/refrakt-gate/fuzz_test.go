@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -83,6 +85,36 @@ func FuzzSwitches(f *testing.F) {
 		}
 		if err != nil && !strings.Contains(err.Error(), "SWITCHES_FILE") && !strings.Contains(err.Error(), "Shadow") {
 			t.Errorf("%q: error %q does not say what it is about", content, err)
+		}
+	})
+}
+
+// FuzzRedisPassword: whatever the password is and however it is written, no other server is asked than the one behind
+// the last @, and only what redis-py would misread is refused.
+func FuzzRedisPassword(f *testing.F) {
+	for _, password := range []string{
+		"", "hunter2", "12#34", "12/34", "12?34", "12/3?db=4&x=", "p%ss", "p%2", "p%40", "p@ss:word", "[::1]", "é\xff", "\x00", " \n", "h/0?addr=evil:1",
+	} {
+		f.Add(password)
+	}
+	f.Fuzz(func(t *testing.T, password string) {
+		parsed, err := parseRedis("redis://ann:" + password + "@redis.example:1/3?socket_timeout=5")
+		ends, control := strings.ContainsAny(password, "#/?"), strings.ContainsFunc(password, func(r rune) bool { return r < ' ' || r == 0x7f })
+		if err != nil {
+			if !ends && !control {
+				t.Errorf("%q is refused: %v", password, err)
+			}
+			if !errors.Is(err, errHash) && !errors.Is(err, errAt) && !errors.Is(err, errNotRedis) {
+				t.Errorf("%q: the error may quote it: %v", password, err)
+			}
+			return
+		}
+		if ends {
+			t.Fatalf("%q is taken, though it ends before the host", password)
+		}
+		want, err := url.PathUnescape(encodeLonePercents(strings.NewReplacer("\t", "", "\r", "", "\n", "").Replace(password)))
+		if o := parsed.server; err != nil || o == nil || o.Addr != "redis.example:1" || o.DB != 3 || o.Username != "ann" || o.Password != want {
+			t.Errorf("%q leads to %+v", password, parsed)
 		}
 	})
 }

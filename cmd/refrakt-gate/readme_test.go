@@ -2,8 +2,10 @@ package main
 
 import (
 	"log/slog"
+	"maps"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,8 +17,9 @@ import (
 )
 
 const (
-	readme     = "../../README.md"
-	metricsDoc = "../../docs/metrics.md"
+	readme           = "../../README.md"
+	configurationDoc = "../../docs/configuration.md"
+	metricsDoc       = "../../docs/metrics.md"
 )
 
 // table reads the first two columns of the file's table whose first column is head.
@@ -56,6 +59,32 @@ func TestReadmeSettings(t *testing.T) {
 	}
 	for name := range rows {
 		t.Errorf("%s: in the README, but no setting", name)
+	}
+}
+
+// TestRedisParametersDoc holds the table of the URLs' parameters to the code, both ways.
+func TestRedisParametersDoc(t *testing.T) {
+	text, err := os.ReadFile(configurationDoc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rows, found := strings.Cut(string(text), "\n| parameter | ")
+	if !found {
+		t.Fatal("no table of parameters")
+	}
+	rows, _, _ = strings.Cut(rows, "\n\n")
+	var listed []string
+	for _, m := range regexp.MustCompile("(?m)^\\| (`[^|]+`) \\|").FindAllStringSubmatch(rows, -1) {
+		for name := range strings.SplitSeq(m[1], ", ") {
+			listed = append(listed, strings.Trim(name, "`"))
+		}
+	}
+	known := slices.Concat([]string{"db", "username", "password", "protocol", "master_name", "addr"},
+		slices.Collect(maps.Keys(redisPyEquals)), redisPyIgnored, tlsParameters)
+	slices.Sort(listed)
+	slices.Sort(known)
+	if !slices.Equal(listed, known) {
+		t.Errorf("listed: %v\nknown:  %v", listed, known)
 	}
 }
 

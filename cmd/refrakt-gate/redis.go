@@ -5,22 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// redisURL is a parsed URL of Redis: one of its fields is set.
-type redisURL struct {
-	server   *redis.Options
-	sentinel *redis.FailoverOptions
-	cluster  *redis.ClusterOptions
-}
-
 const (
+	// clientName is how Redis lists the gate's connections.
 	clientName = "refrakt-gate"
 	// dialTimeout bounds one try to connect; how long a request waits is bounded by
 	// its context.
@@ -31,54 +23,39 @@ const (
 	topologyTimeout = 500 * time.Millisecond
 )
 
-// errNotRedis never quotes the value: it may hold a password.
-var errNotRedis = errors.New("not a Redis URL (redis://, rediss:// or unix://, see the README)")
+// What the gate decides about its clients, whatever the URL says: no client retries,
+// for a command whose answer was lost may have been carried out, and a token taken
+// twice.
 
-// parseRedis reads a URL as the client library does, whose forms differ by their
-// parameters: one with master_name is Sentinel's, another that names more servers
-// with addr is a cluster's. No client retries: a command whose answer was lost may
-// have been carried out, and a token taken twice.
-func parseRedis(u string) (redisURL, error) {
-	parsed, err := url.Parse(u)
-	if err != nil || parsed.Opaque != "" { // redis:host, without //
-		return redisURL{}, errNotRedis
+func bindServer(o *redis.Options) {
+	o.MaxRetries, o.ContextTimeoutEnabled = -1, true
+	o.DialTimeout, o.DialerRetries = shorterDial(o.DialTimeout), 1
+	o.ClientName, o.MaintNotificationsConfig = clientName, noNotifications()
+}
+
+func bindSentinel(o *redis.FailoverOptions) {
+	o.MaxRetries, o.ContextTimeoutEnabled = -1, true
+	o.DialTimeout, o.DialerRetries = shorterDial(o.DialTimeout), 1
+	o.ClientName = clientName
+}
+
+func bindCluster(o *redis.ClusterOptions) {
+	o.MaxRetries, o.MaxRedirects, o.ContextTimeoutEnabled = -1, -1, true
+	o.DialTimeout, o.DialerRetries = shorterDial(o.DialTimeout), 1
+	o.ClientName, o.MaintNotificationsConfig = clientName, noNotifications()
+}
+
+func shorterDial(asked time.Duration) time.Duration {
+	if asked > 0 && asked < dialTimeout {
+		return asked
 	}
-	// Which form it is must not depend on parameters that can't be read, as a;b can't.
-	query, err := url.ParseQuery(parsed.RawQuery)
-	if err != nil {
-		return redisURL{}, errNotRedis
-	}
-	// A feature of hosted Redis that costs a round trip on each connection.
-	noNotifications := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	switch {
-	case query.Has("master_name"):
-		o, err := redis.ParseFailoverURL(u)
-		if err != nil || o.MasterName == "" || o.RouteByLatency || o.RouteRandomly || o.ReplicaOnly {
-			return redisURL{}, errNotRedis
-		}
-		o.MaxRetries, o.ContextTimeoutEnabled = -1, true
-		o.DialTimeout, o.DialerRetries = dialTimeout, 1
-		o.ClientName = clientName
-		return redisURL{sentinel: o}, nil
-	case query.Has("addr"):
-		o, err := redis.ParseClusterURL(u)
-		if err != nil || o.ReadOnly || o.RouteByLatency || o.RouteRandomly || strings.Trim(parsed.Path, "/0") != "" {
-			return redisURL{}, errNotRedis // a path names a database; a cluster has one only
-		}
-		o.MaxRetries, o.MaxRedirects, o.ContextTimeoutEnabled = -1, -1, true
-		o.DialTimeout, o.DialerRetries = dialTimeout, 1
-		o.ClientName, o.MaintNotificationsConfig = clientName, noNotifications
-		return redisURL{cluster: o}, nil
-	default:
-		o, err := redis.ParseURL(u)
-		if err != nil {
-			return redisURL{}, errNotRedis
-		}
-		o.MaxRetries, o.ContextTimeoutEnabled = -1, true
-		o.DialTimeout, o.DialerRetries = dialTimeout, 1
-		o.ClientName, o.MaintNotificationsConfig = clientName, noNotifications
-		return redisURL{server: o}, nil
-	}
+	return dialTimeout
+}
+
+// noNotifications switches off a feature of hosted Redis that costs a round trip on
+// each connection.
+func noNotifications() *maintnotifications.Config {
+	return &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 }
 
 // client returns a client for u, which is not a cluster's.

@@ -84,6 +84,7 @@ type gate struct {
 	server    *grpc.Server
 	checks    *authz.Server
 
+	passwords    []string              // of Redis, never to be shown
 	telemetryTLS *certs.Files          // nil: plain text
 	queueRedis   *redis.Client         // nil: no queue
 	limiterRedis redis.UniversalClient // nil: buckets in memory
@@ -106,6 +107,7 @@ func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, err
 		if err != nil {
 			return nil, fmt.Errorf("parse QUEUE_URL: %w", err)
 		}
+		g.passwords = append(g.passwords, u.passwords()...)
 		g.queueRedis = u.client()
 		queue := saq.New(cfg.SAQ, g.queueRedis)
 		g.monitor = backpressure.NewMonitor(cfg.Queue, queue, reg, log)
@@ -158,6 +160,7 @@ func (g *gate) limiterStore() (quota.Store, error) {
 		if err != nil {
 			return nil, fmt.Errorf("parse RATE_LIMIT_REDIS_URL: %w", err)
 		}
+		g.passwords = append(g.passwords, u.passwords()...)
 		if u.cluster != nil {
 			u.cluster.ReadTimeout = max(topologyTimeout, g.cfg.Authz.RedisTimeout)
 			client := redis.NewClusterClient(u.cluster)
@@ -269,16 +272,16 @@ func (g *gate) serveEnvoy(ctx context.Context, environ map[string]string) error 
 // awaitRedis asks Redis until it answers and the queue has been sampled.
 func (g *gate) awaitRedis(ctx context.Context) error {
 	ask := func() (struct{}, error) {
-		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		asking, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		if g.limiterRedis != nil {
-			if err := g.limiterRedis.Ping(ctx).Err(); err != nil {
-				return struct{}{}, fmt.Errorf("ping Redis: %w", err)
+			if err := g.limiterRedis.Ping(asking).Err(); err != nil {
+				return struct{}{}, g.explain(ctx, g.limiterRedis, fmt.Errorf("ping Redis: %w", err))
 			}
 		}
 		if g.monitor != nil {
-			if err := g.monitor.Sample(ctx); err != nil {
-				return struct{}{}, err
+			if err := g.monitor.Sample(asking); err != nil {
+				return struct{}{}, g.explain(ctx, g.queueRedis, err)
 			}
 		}
 		return struct{}{}, nil

@@ -20,7 +20,7 @@ func StartTCP(tb testing.TB, args ...string) (s *Server, addr string) {
 	tb.Helper()
 	port := freePort(tb)
 	s = Start(tb, append([]string{"--bind", "127.0.0.1", "--port", strconv.Itoa(port)}, args...)...)
-	return s, net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	return s, local(port)
 }
 
 // Cluster is a Redis Cluster on 127.0.0.1.
@@ -133,7 +133,7 @@ func freePort(tb testing.TB) int {
 	must(tb, err)
 	for range 100 {
 		port := lowest + rand.IntN(end-lowest)
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		l, err := net.Listen("tcp", local(port))
 		if err == nil {
 			l.Close()
 			return port

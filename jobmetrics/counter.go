@@ -55,6 +55,7 @@ type Counter struct {
 	// unsubscribed is since when there is no subscription, in ms since the epoch; 0:
 	// there is one, or none is wanted.
 	unsubscribed atomic.Int64
+	reason       atomic.Pointer[string] // why the newest subscription ended
 
 	// The rest belongs to the one goroutine that counts.
 	token    string // of the lease; empty: this replica does not count
@@ -90,7 +91,11 @@ func (c *Counter) Problem() string {
 	if since == 0 || time.Since(time.UnixMilli(since)) < subscribeWithin {
 		return ""
 	}
-	return "job metrics: no subscription to the status events; jobs are counted by what the queue keeps of them"
+	problem := "job metrics: no subscription to the status events; jobs are counted by what the queue keeps of them"
+	if reason := c.reason.Load(); reason != nil {
+		problem += ": " + *reason
+	}
+	return problem
 }
 
 // Run subscribes to the events, and counts while this replica has the lease, until
@@ -115,6 +120,8 @@ func (c *Counter) subscribe(ctx context.Context) {
 			return
 		}
 		c.unsubscribed.CompareAndSwap(0, time.Now().UnixMilli())
+		reason := err.Error()
+		c.reason.Store(&reason)
 		c.metrics.subscribed.Set(0)
 		c.subscription.Fail(err)
 		pause := time.NewTimer(resubscribe - time.Since(begin))

@@ -30,19 +30,19 @@ const (
 func bindServer(o *redis.Options) {
 	o.MaxRetries, o.ContextTimeoutEnabled = -1, true
 	o.DialTimeout, o.DialerRetries = shorterDial(o.DialTimeout), 1
-	o.ClientName, o.MaintNotificationsConfig = clientName, noNotifications()
+	o.ClientName, o.DisableIdentity, o.MaintNotificationsConfig = clientName, true, noNotifications()
 }
 
 func bindSentinel(o *redis.FailoverOptions) {
 	o.MaxRetries, o.ContextTimeoutEnabled = -1, true
 	o.DialTimeout, o.DialerRetries = shorterDial(o.DialTimeout), 1
-	o.ClientName = clientName
+	o.ClientName, o.DisableIdentity = clientName, true
 }
 
 func bindCluster(o *redis.ClusterOptions) {
 	o.MaxRetries, o.MaxRedirects, o.ContextTimeoutEnabled = -1, -1, true
 	o.DialTimeout, o.DialerRetries = shorterDial(o.DialTimeout), 1
-	o.ClientName, o.MaintNotificationsConfig = clientName, noNotifications()
+	o.ClientName, o.DisableIdentity, o.MaintNotificationsConfig = clientName, true, noNotifications()
 }
 
 func shorterDial(asked time.Duration) time.Duration {

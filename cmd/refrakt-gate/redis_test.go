@@ -88,17 +88,17 @@ func TestParseRedis(t *testing.T) {
 			got = err.Error()
 		case parsed.server != nil:
 			got = "server"
-			if o := parsed.server; o.MaxRetries != -1 || o.DialerRetries != 1 || !o.ContextTimeoutEnabled || o.ClientName != clientName {
+			if o := parsed.server; o.MaxRetries != -1 || o.DialerRetries != 1 || !o.ContextTimeoutEnabled || o.ClientName != clientName || !o.DisableIdentity {
 				t.Errorf("%s: retries, or waits longer than a request may, or has another name", u)
 			}
 		case parsed.sentinel != nil:
 			got = "sentinel"
-			if o := parsed.sentinel; o.MaxRetries != -1 || o.DialerRetries != 1 || !o.ContextTimeoutEnabled || o.ClientName != clientName {
+			if o := parsed.sentinel; o.MaxRetries != -1 || o.DialerRetries != 1 || !o.ContextTimeoutEnabled || o.ClientName != clientName || !o.DisableIdentity {
 				t.Errorf("%s: retries, or waits longer than a request may, or has another name", u)
 			}
 		case parsed.cluster != nil:
 			got = "cluster"
-			if o := parsed.cluster; o.MaxRetries != -1 || o.MaxRedirects != -1 || o.DialerRetries != 1 || !o.ContextTimeoutEnabled || o.ClientName != clientName {
+			if o := parsed.cluster; o.MaxRetries != -1 || o.MaxRedirects != -1 || o.DialerRetries != 1 || !o.ContextTimeoutEnabled || o.ClientName != clientName || !o.DisableIdentity {
 				t.Errorf("%s: retries, or waits longer than a request may, or has another name", u)
 			}
 		}

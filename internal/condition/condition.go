@@ -1,5 +1,5 @@
 // Package condition logs that something begins to fail, and that it works again,
-// once each.
+// once each. Another error of something that still fails is logged too, but not often.
 package condition
 
 import (
@@ -19,7 +19,12 @@ type Condition struct {
 	failing  atomic.Bool // written under mu; spares the lock while all is well
 	mu       sync.Mutex
 	lastFail time.Time
+	reason   string // of the newest failure that was logged
+	logged   time.Time
 }
+
+// repeat is the shortest time between two errors of one failure that are logged.
+const repeat = 10 * time.Second
 
 // New returns a condition that logs failed as a warning, with the error, and works
 // as information.
@@ -34,14 +39,18 @@ func (c *Condition) Quiet(d time.Duration) *Condition {
 	return c
 }
 
-// Fail notes a failure. The first one is logged, with args.
+// Fail notes a failure. The first one is logged with args, and so is a later one with
+// another error.
 func (c *Condition) Fail(err error, args ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.lastFail = time.Now()
-	if !c.failing.Swap(true) {
-		c.log.Warn(c.failed, append([]any{"error", err}, args...)...)
+	now := time.Now()
+	c.lastFail = now
+	if c.failing.Swap(true) && (err.Error() == c.reason || now.Sub(c.logged) < repeat) {
+		return
 	}
+	c.reason, c.logged = err.Error(), now
+	c.log.Warn(c.failed, append([]any{"error", err}, args...)...)
 }
 
 // Succeed notes a success. The first one after a failure is logged.

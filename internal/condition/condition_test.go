@@ -31,13 +31,21 @@ func TestEachChangeIsLoggedOnce(t *testing.T) {
 		if !strings.Contains(log.String(), "error=why port=grpc") {
 			t.Errorf("the cause is missing: %s", &log)
 		}
-		c.Succeed() // too early
+		c.Fail(errors.New("another reason")) // too early
 		want(1, 0)
+		time.Sleep(10 * time.Second)
+		c.Fail(errors.New("why"))
+		want(1, 0)
+		c.Fail(errors.New("another reason"))
+		c.Fail(errors.New("another reason"))
+		want(2, 0)
+		c.Succeed() // too early
+		want(2, 0)
 		time.Sleep(time.Second)
 		c.Succeed()
 		c.Succeed()
-		want(1, 1)
-		c.Fail(errors.New("again"))
 		want(2, 1)
+		c.Fail(errors.New("another reason"))
+		want(3, 1)
 	})
 }

@@ -15,6 +15,7 @@ import (
 // Sentinel is a master with a replica and three sentinels that watch them.
 type Sentinel struct {
 	Master, Replica *Server
+	Sentinels       []*Server
 
 	addrs []string
 }
@@ -32,10 +33,10 @@ func StartSentinel(tb testing.TB) *Sentinel {
 	s.Replica, _ = StartTCP(tb, "--replicaof", host+" "+port)
 	conf := fmt.Sprintf("sentinel monitor %[1]s %s %s 2\nsentinel down-after-milliseconds %[1]s 1000\nsentinel failover-timeout %[1]s 5000\n",
 		masterName, host, port)
-	watchers := make([]*Server, 3)
-	for i := range watchers {
+	s.Sentinels = make([]*Server, 3)
+	for i := range s.Sentinels {
 		p := strconv.Itoa(freePort(tb))
-		watchers[i] = start(tb, func(dir string) []string {
+		s.Sentinels[i] = start(tb, func(dir string) []string {
 			file := filepath.Join(dir, "sentinel.conf")
 			must(tb, os.WriteFile(file, []byte(conf), 0o600))
 			return []string{file, "--sentinel"}
@@ -44,7 +45,7 @@ func StartSentinel(tb testing.TB) *Sentinel {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	for _, w := range watchers {
+	for _, w := range s.Sentinels {
 		wait(ctx, tb, "the sentinels to know each other", func() error {
 			text, err := w.Client(tb).Info(ctx, "sentinel").Result()
 			if err == nil && !strings.Contains(text, "slaves=1,sentinels=3") {

@@ -31,7 +31,7 @@ func TestJobsOfAFleet(t *testing.T) {
 
 	work := e2e.StartProcess(t, e2e.Command{
 		Name: "workload", Path: e2e.Tool(t, "python"), Env: []string{"PYTHONUNBUFFERED=1"},
-		Args: []string{filepath.Join(e2e.Root(), "backpressure/testdata/saq_workload.py"), server.URL(), "default", "500", "25"},
+		Args: []string{filepath.Join(e2e.Root(), "jobmetrics/testdata/saq_workload.py"), server.URL(), "default", "500", "25"},
 	})
 	enqueued := func(gates []*e2e.Gate) float64 { return sum(t, gates)["refrakt_job_enqueued_total"] }
 	e2e.Poll(t, time.Minute, "a third of the jobs", func() error { return atLeast(enqueued(gates), 170) })

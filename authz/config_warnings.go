@@ -3,6 +3,7 @@ package authz
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/refrakt-hub/refrakt-gate/envoy"
 )
@@ -61,6 +62,10 @@ func (s *Server) diagnose(ctx context.Context, r envoy.Request, d Decision) {
 	}
 	if d.Charged.BadIPHeader {
 		s.warn(ctx, warnIPHeader)
+	}
+	if s.coverage.note(r, d.Policy, time.Now()) {
+		s.log.WarnContext(ctx, "none of the requests that Envoy asks about is guarded, so all pass: "+
+			"name the policy in Envoy's routes (context_extensions), or have Envoy ask about /run and /assistant")
 	}
 }
 

@@ -2,7 +2,6 @@ package authz
 
 import (
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,8 +19,8 @@ type metrics struct {
 	shadow         *prometheus.GaugeVec
 }
 
-// newMetrics registers the series; underWay is asked at each scrape.
-func newMetrics(reg prometheus.Registerer, underWay *atomic.Int64, users UserSources) *metrics {
+// newMetrics registers the series; s is asked at each scrape.
+func newMetrics(reg prometheus.Registerer, s *Server, users UserSources) *metrics {
 	f := promauto.With(reg)
 	m := &metrics{
 		decisions: f.NewCounterVec(prometheus.CounterOpts{
@@ -61,7 +60,16 @@ func newMetrics(reg prometheus.Registerer, underWay *atomic.Int64, users UserSou
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "refrakt_gate_checks_in_progress",
 		Help: "Questions of Envoy that are being decided.",
-	}, func() float64 { return float64(underWay.Load()) })
+	}, func() float64 { return float64(s.underWay.Load()) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "refrakt_gate_guards_nothing",
+		Help: "1 while not one of many requests that Envoy has asked about since the start was guarded, else 0.",
+	}, func() float64 {
+		if s.GuardsNothing() {
+			return 1
+		}
+		return 0
+	})
 	// What alerts divide by or watch for is there, at 0, from the beginning.
 	for _, p := range []Policy{PolicyRun, PolicyAssistant} {
 		m.decisions.WithLabelValues(string(p), "allow", string(ReasonOK))

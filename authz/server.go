@@ -56,6 +56,7 @@ type Server struct {
 	failures   map[Policy]outcome // never changed; see newFailures
 	complaints complaints
 	warned     sync.Map // the config warnings that were logged
+	coverage   coverage
 	underWay   atomic.Int64
 }
 
@@ -71,7 +72,7 @@ func New(cfg Config, limits Limits, limiter Limiter, queue Queue, reg prometheus
 		queue:   queue,
 		log:     log,
 	}
-	s.metrics = newMetrics(reg, &s.underWay, cfg.UserSources)
+	s.metrics = newMetrics(reg, s, cfg.UserSources)
 	s.failures = s.newFailures()
 	s.Switch(cfg.Switches)
 	return s
@@ -82,6 +83,11 @@ func (s *Server) Switch(to Switches) {
 	s.switches.Store(&to)
 	s.metrics.show(to)
 }
+
+// GuardsNothing says that Envoy has asked about many requests since the start, that none
+// of them was guarded, and that some should have been: no limit and no queue check is
+// applied. It may be called at any time.
+func (s *Server) GuardsNothing() bool { return s.coverage.guardsNothing() }
 
 // Check answers Envoy. The answer is always a verdict, never an error: an error
 // would leave the decision to Envoy's failure_mode_allow. Each part of it may panic

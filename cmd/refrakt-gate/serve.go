@@ -205,6 +205,9 @@ func (g *gate) degraded() []string {
 			}
 		}
 	}
+	if g.checks.GuardsNothing() {
+		lines = append(lines, "routes: none of the requests that Envoy asks about is guarded, see docs/envoy-settings.md")
+	}
 	return lines
 }
 

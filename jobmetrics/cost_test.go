@@ -56,7 +56,7 @@ func TestNoCallIsLong(t *testing.T) {
 		_, err := queue.Admit(t.Context(), 2*jobs, time.Minute)
 		must(t, err)
 		// The job that was last is searched for in vain.
-		must(t, rdb.HSet(t.Context(), "refrakt:gate:admissions:training", "tail", "gone").Err())
+		must(t, rdb.HSet(t.Context(), "refrakt:gate:admissions:training", "tail", "saq:job:training:gone!").Err())
 	}
 	seen["admission"] = perCall(t, rdb)["evalsha"]
 	for command, took := range seen {

@@ -27,6 +27,7 @@ class Account(RedisQueue):
         self.waits, self.runs = [], []
         self.restarts = []  # when, in ms: starts of which only the newest attempt's payload tells
         self.status, self.runnable = {}, {}
+        self.waits_of, self.runs_of = {}, {}  # by job, of the newest job with a key
         self.stay = set()  # jobs that will not end
 
     def note(self, job, status):
@@ -41,6 +42,7 @@ class Account(RedisQueue):
     async def _enqueue(self, job):
         # Before it is done: a worker may be faster than the answer.
         before = self.status.pop(job.key, None)
+        self.waits_of[job.key], self.runs_of[job.key] = [], []
         self.note(job, "queued")
         self.runnable[job.key] = max(job.queued, job.scheduled * 1000)
         done = await super()._enqueue(job)
@@ -52,6 +54,7 @@ class Account(RedisQueue):
         if status == Status.ACTIVE:
             self.note(job, "active")
             self.waits.append((job.started - self.runnable[job.key]) / 1000)
+            self.waits_of[job.key].append(self.waits[-1])
             if job.attempts > 1:
                 self.restarts.append(job.started)
         await super()._update(job, status, **kwargs)
@@ -64,7 +67,14 @@ class Account(RedisQueue):
     async def _finish(self, job, status, **kwargs):
         if self.note(job, status.value) and job.started:
             self.runs.append((job.completed - job.started) / 1000)
+            self.runs_of[job.key].append(self.runs[-1])
         await super()._finish(job, status, **kwargs)
+
+    def kept(self):
+        """The times that SAQ's payloads still tell: waits of jobs that were started once, and runs."""
+        waits = [w[0] for w in self.waits_of.values() if len(w) == 1]
+        runs = [r for runs in self.runs_of.values() for r in runs]
+        return {"waits": len(waits), "wait_seconds": sum(waits), "runs": len(runs), "run_seconds": sum(runs)}
 
     async def abort(self, job, error, ttl=5):
         self.note(job, "aborting")
@@ -82,7 +92,7 @@ async def work(ctx, *, seconds=0.0, fail=0, progress=0, source=None):
 
 
 KINDS = ["short", "long", "failing", "retried", "delayed", "scheduled", "progressing", "waiting abort", "running abort",
-         "scheduled abort", "swept", "kept nowhere", "short", "short", "sourceless", "odd source"]  # fmt: skip
+         "scheduled abort", "swept", "lost worker", "kept nowhere", "short", "short", "sourceless", "odd source"]  # fmt: skip
 
 
 async def enqueue(queue, kind):
@@ -123,6 +133,13 @@ async def sweep(queue, job):
     await queue.retry(job, "swept")
 
 
+async def lose_worker(queue, job):
+    """A worker marks the job active and is gone; the sweeper gives the job back, and another worker starts it at once."""
+    job.started, job.attempts = int(time.time() * 1000), job.attempts + 1
+    await queue.update(job, status=Status.ACTIVE)
+    return job
+
+
 async def abort_running(queue, jobs):
     """Aborts each once it runs."""
     while jobs:
@@ -147,11 +164,20 @@ async def main(url, name, count, pace, kinds):
     to_abort = []
     swept = [await enqueue(queue, k) for k in kinds if k == "swept"]
     await asyncio.gather(*[sweep(queue, await queue.dequeue()) for _ in swept])
+    lost = [await enqueue(queue, k) for k in kinds if k == "lost worker"]
+    # Behind the swept ones, which wait again.
+    waiting = [await queue.dequeue() for _ in swept + lost]
+    for job in waiting[: len(swept)]:
+        await queue.redis.lmove(queue._active, queue._queued, "LEFT", "RIGHT")
+    lost = [await lose_worker(queue, job) for job in waiting[len(swept) :]]
     for job in [await enqueue(queue, k) for k in kinds if k == "waiting abort"]:
         await queue.abort(job, "on purpose")
     running = [asyncio.create_task(w.start()) for w in workers]
+    for job in lost:
+        await queue.abort(job, "swept")
+        await queue.retry(job, "swept")
     # What is kept nowhere can't be told by a replica that did not see it, so it comes before any trouble.
-    rest = [k for k in kinds if k not in ("swept", "waiting abort")]
+    rest = [k for k in kinds if k not in ("swept", "lost worker", "waiting abort")]
     for kind in sorted(rest, key=lambda k: k != "kept nowhere"):
         job = await enqueue(queue, kind)
         if kind == "running abort":
@@ -175,6 +201,7 @@ async def main(url, name, count, pace, kinds):
     print(json.dumps({
         "enqueued": queue.enqueued, "transitions": queue.transitions, "waits": len(queue.waits),
         "restarts": queue.restarts, "wait_seconds": sum(queue.waits), "runs": len(queue.runs), "run_seconds": sum(queue.runs),
+        "kept": queue.kept(),
     }), flush=True)  # fmt: skip
     await queue.disconnect()
 

@@ -57,7 +57,7 @@ func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overl
 	if s.queue != nil && addsJob(d.Policy) {
 		v := s.queue.Admit(ctx, caller.IP)
 		if d.apply(queueFinding(v, s.cfg.QueueFailureMode), queueShadow) && len(keys) > 0 {
-			s.giveBack(ctx, d, keys)
+			s.refund(ctx, d, keys)
 		}
 	}
 }
@@ -98,11 +98,11 @@ func (s *Server) limit(p Policy, t Tier) quota.Limit {
 	return tiers.Plain
 }
 
-// giveBack returns the tokens of a request that the queue turned away after all.
+// refund returns the tokens of a request that the queue turned away after all.
 // If that fails the caller has paid for nothing, which is the safe side.
-func (s *Server) giveBack(ctx context.Context, d *Decision, keys []string) {
-	if err := s.limiter.Give(ctx, *d.Bucket, keys...); err != nil {
-		s.log.DebugContext(ctx, "tokens not given back", "error", err)
+func (s *Server) refund(ctx context.Context, d *Decision, keys []string) {
+	if err := s.limiter.Refund(ctx, *d.Bucket, keys...); err != nil {
+		s.log.DebugContext(ctx, "tokens not refunded", "error", err)
 	}
 	d.Bucket = nil // its state is not known any more
 }

@@ -19,7 +19,7 @@ import (
 func TestCheckOrder(t *testing.T) {
 	const ok, full, slow, unknown = backpressure.StateOK, backpressure.StateFull, backpressure.StateSlow, backpressure.StateUnknown
 	const take = "take refrakt:gate:bucket:run:ip:203.0.113.9"
-	const give = "give refrakt:gate:bucket:run:ip:203.0.113.9"
+	const refund = "refund refrakt:gate:bucket:run:ip:203.0.113.9"
 	const shed, shedAssistant = "shed ip:203.0.113.9 true", "shed ip:203.0.113.9 false"
 	const admit, told = "admit ip:203.0.113.9", "told ip:203.0.113.9"
 	type want struct {
@@ -86,13 +86,13 @@ func TestCheckOrder(t *testing.T) {
 		"limiter away, deny, shadow": {take: fails, change: func(c *Config) { c.LimitFailureMode = FailDeny; c.LimitShadow = everywhere },
 			want: want{reason: ReasonLimiterUnavailable, shadow: true, calls: shed + ", " + take + ", " + admit}},
 		"full at the last look": {admit: full,
-			want: want{status: 503, reason: ReasonQueueFull, calls: shed + ", " + take + ", " + admit + ", " + told + ", " + give, retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`}},
+			want: want{status: 503, reason: ReasonQueueFull, calls: shed + ", " + take + ", " + admit + ", " + told + ", " + refund, retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`}},
 		"full at the last look, shadow": {admit: full, change: func(c *Config) { c.QueueShadow = everywhere },
 			want: want{reason: ReasonQueueFull, shadow: true, calls: shed + ", " + take + ", " + admit, buckets: true}},
-		"full at the last look, nothing to give": {admit: full, take: denies, change: func(c *Config) { c.LimitShadow = everywhere },
+		"full at the last look, nothing to refund": {admit: full, take: denies, change: func(c *Config) { c.LimitShadow = everywhere },
 			want: want{status: 503, reason: ReasonQueueFull, shadow: true, calls: shed + ", " + take + ", " + admit + ", " + told, retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`, buckets: true}},
 		"unknown at the last look, deny": {admit: unknown, change: func(c *Config) { c.QueueFailureMode = FailDeny },
-			want: want{status: 503, reason: ReasonQueueUnknown, calls: shed + ", " + take + ", " + admit + ", " + told + ", " + give, retry: "33", body: `{"detail":"The state of the job queue is unknown. Please retry later."}`}},
+			want: want{status: 503, reason: ReasonQueueUnknown, calls: shed + ", " + take + ", " + admit + ", " + told + ", " + refund, retry: "33", body: `{"detail":"The state of the job queue is unknown. Please retry later."}`}},
 		"the assistant is not counted in": {path: "/assistant", admit: full,
 			want: want{reason: ReasonOK, calls: shedAssistant + ", " + strings.Replace(take, ":run:", ":assistant:", 1), buckets: true}},
 	}

@@ -23,7 +23,7 @@ import (
 // Limiter takes tokens; see [quota.Store].
 type Limiter interface {
 	Take(ctx context.Context, limit quota.Limit, keys ...string) (quota.Result, error)
-	Give(ctx context.Context, r quota.Result, keys ...string) error
+	Refund(ctx context.Context, r quota.Result, keys ...string) error
 }
 
 // Queue says whether the job queue can take another job; see [backpressure.Monitor].

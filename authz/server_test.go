@@ -34,8 +34,8 @@ func (f fakeLimiter) Take(ctx context.Context, l quota.Limit, keys ...string) (q
 	return f.take(ctx, l)
 }
 
-func (f fakeLimiter) Give(_ context.Context, _ quota.Result, keys ...string) error {
-	*f.calls = append(*f.calls, "give "+strings.Join(keys, " "))
+func (f fakeLimiter) Refund(_ context.Context, _ quota.Result, keys ...string) error {
+	*f.calls = append(*f.calls, "refund "+strings.Join(keys, " "))
 	return nil
 }
 

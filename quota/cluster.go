@@ -13,26 +13,24 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/internal/breaker"
 )
 
-// Topology tells which server of a Redis Cluster has a key; see
+// Topology knows which server of a Redis Cluster has a key; see
 // [redis.ClusterClient].
 type Topology interface {
 	MasterForKey(ctx context.Context, key string) (*redis.Client, error)
-	// ReloadState has the topology looked up anew, in the background.
+	// ReloadState looks the topology up again, in the background.
 	ReloadState(ctx context.Context)
 }
 
-// Cluster keeps the buckets in a Redis Cluster. A caller's buckets may be on
-// different servers, where no script can take from both: they are asked one
-// after the other, and a token taken from the first is put back if the next is
-// empty. So each bucket by itself keeps its limit exactly; and of two buckets
-// the first may, for that moment, be short of a token that nobody gets. If a
-// server can't be asked, the token stays taken where there is no time to put it
-// back.
+// Cluster keeps the buckets in a Redis Cluster. The buckets of a caller may be on
+// different servers, and no script can take from both. Take asks one server after
+// the other, and refunds the first token if the second bucket is empty. Each bucket
+// keeps its limit exactly. For a moment, the first bucket may lack a token that
+// nobody gets. The token is lost if there is no time left to refund it.
 //
-// Each server has a breaker of its own: while one is away, only callers with a
-// bucket there are decided without the cluster. The topology is only asked for
-// addresses. Commands go to the servers themselves, so none is repeated, and a
-// bucket that has just moved fails once more before it is found.
+// Each server has its own breaker. While a server is away, only callers with a bucket
+// there are decided without the cluster. Cluster asks the topology for addresses
+// alone and sends the commands to the servers itself, so that no command is repeated.
+// The first request after a bucket has moved fails; then the topology is looked up.
 type Cluster struct {
 	topology Topology
 	log      *slog.Logger
@@ -43,7 +41,7 @@ type Cluster struct {
 
 var _ guarded = (*Cluster)(nil)
 
-// clusterServer is one primary and a key that it has, to probe it with.
+// clusterServer is one primary, with a key that it has, to probe it with.
 type clusterServer struct {
 	*guardedStore
 
@@ -51,7 +49,7 @@ type clusterServer struct {
 	key    string
 }
 
-// NewCluster returns a store on the servers of topology. Their clients must not retry.
+// NewCluster returns a store on the servers of topology, whose clients must not retry.
 func NewCluster(topology Topology, log *slog.Logger) *Cluster {
 	return &Cluster{topology: topology, log: log, servers: make(map[string]*clusterServer)}
 }
@@ -78,8 +76,8 @@ func (c *Cluster) Take(ctx context.Context, limit Limit, keys ...string) (Result
 		r, err := p.server.Take(ctx, limit, p.key)
 		if err != nil || !r.Taken {
 			for _, taken := range places[:i] {
-				// Where even this fails the caller has paid for nothing, which is the safe side.
-				_ = taken.server.Give(ctx, all, taken.key)
+				// If this fails too, the caller has paid for nothing: that is the safe side.
+				_ = taken.server.Refund(ctx, all, taken.key)
 			}
 			c.noticeMove(ctx, err)
 			return r, err
@@ -89,20 +87,20 @@ func (c *Cluster) Take(ctx context.Context, limit Limit, keys ...string) (Result
 	return all, nil
 }
 
-// Give implements [Store] in one round trip for each key.
-func (c *Cluster) Give(ctx context.Context, r Result, keys ...string) error {
+// Refund implements [Store] in one round trip for each key.
+func (c *Cluster) Refund(ctx context.Context, r Result, keys ...string) error {
 	var errs []error
 	for _, key := range keys {
 		s, err := c.server(ctx, key)
 		if err == nil {
-			err = s.Give(ctx, r, key)
+			err = s.Refund(ctx, r, key)
 		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
-// server is the one that has key.
+// server returns the server that has key.
 func (c *Cluster) server(ctx context.Context, key string) (*clusterServer, error) {
 	client, err := c.topology.MasterForKey(ctx, key)
 	if err != nil {
@@ -119,7 +117,7 @@ func (c *Cluster) server(ctx context.Context, key string) (*clusterServer, error
 	return s, nil
 }
 
-// noticeMove has the topology looked up if err says that it has changed.
+// noticeMove looks the topology up if err says that the topology has changed.
 func (c *Cluster) noticeMove(ctx context.Context, err error) {
 	if _, moved := redis.IsMovedError(err); moved {
 		c.topology.ReloadState(ctx)
@@ -135,7 +133,7 @@ func (c *Cluster) open() bool {
 	return false
 }
 
-// probe asks each server that has been asked before, all at once.
+// probe probes each server that was asked before, all at the same time.
 func (c *Cluster) probe(ctx context.Context) {
 	var probes sync.WaitGroup
 	for addr, s := range c.known() {
@@ -149,8 +147,8 @@ func (c *Cluster) probe(ctx context.Context) {
 				c.mu.Unlock()
 				return
 			}
-			// A name that contains the other in braces belongs to the same server
-			// (redis.io, cluster specification, hash tags).
+			// A key with another key in braces belongs to the same server (redis.io,
+			// cluster specification, hash tags).
 			s.probeKey(ctx, Key("probe", "{"+s.key+"}"))
 			if s.open() {
 				c.topology.ReloadState(ctx)
@@ -160,7 +158,7 @@ func (c *Cluster) probe(ctx context.Context) {
 	probes.Wait()
 }
 
-// known are the servers asked so far.
+// known returns the servers that were asked so far.
 func (c *Cluster) known() map[string]*clusterServer {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -108,9 +108,9 @@ func TestClusterPrimaryLost(t *testing.T) {
 	}
 }
 
-// TestClusterGivesBack: the first bucket is not charged when the second is empty,
+// TestClusterRefunds: the first bucket is not charged when the second is empty,
 // or on a server that is away.
-func TestClusterGivesBack(t *testing.T) {
+func TestClusterRefunds(t *testing.T) {
 	cluster := redistest.StartCluster(t, 3, false)
 	store := NewCluster(clusterClient(t, cluster), slog.New(slog.DiscardHandler))
 	limit := Limit{Capacity: 5, Interval: time.Hour}

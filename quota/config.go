@@ -7,29 +7,38 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/internal/settings"
 )
 
-// Config says how large the buckets are. Both of a caller's buckets (IP and
-// user) have the same size.
+// Config says how large the buckets are. The two buckets of a caller, for its address
+// and for its user, have the same size.
 type Config struct {
-	RunBurst     int64 `env:"RATE_LIMIT_RUN_BURST" envDefault:"10"`
+	// RunBurst is the capacity of a bucket for /run: with 10, a caller can send 10
+	// requests at once. It is at least 1.
+	RunBurst int64 `env:"RATE_LIMIT_RUN_BURST" envDefault:"10"`
+	// RunPerMinute is the number of tokens that such a bucket gains per minute: with 6,
+	// one each 10 s. It is at least 1.
 	RunPerMinute int64 `env:"RATE_LIMIT_RUN_PER_MINUTE" envDefault:"6"`
-	// AssistantBurst 0 means AssistantPerMinute.
-	AssistantBurst     int64 `env:"RATE_LIMIT_ASSISTANT_BURST" envDefault:"0"`
+	// AssistantBurst is the capacity of a bucket for /assistant; 0 means as much as
+	// AssistantPerMinute.
+	AssistantBurst int64 `env:"RATE_LIMIT_ASSISTANT_BURST" envDefault:"0"`
+	// AssistantPerMinute is the number of tokens that such a bucket gains per minute. It
+	// is at least 1.
 	AssistantPerMinute int64 `env:"RATE_LIMIT_ASSISTANT_PER_MINUTE" envDefault:"30"`
-	// PremiumMultiplier multiplies capacity and refill of premium callers; under
-	// 1 counts as 1.
+	// PremiumMultiplier multiplies capacity and rate of the buckets of premium callers:
+	// with 3, they have 30 requests at once where others have 10. A number under 1
+	// counts as 1.
 	PremiumMultiplier float64 `env:"RATE_LIMIT_PREMIUM_MULTIPLIER" envDefault:"3.0"`
-	// FallbackShare is the part of capacity and rate that a replica's own buckets
-	// have while Redis is away.
+	// FallbackShare multiplies capacity and rate of the buckets in this process, which
+	// decide while Redis is away. With N replicas, 1/N lets the fleet admit as much as
+	// before; 1, the default, up to N times as much.
 	FallbackShare float64 `env:"RATE_LIMIT_FALLBACK_SHARE" envDefault:"1"`
 }
 
 const (
 	maxBurst = 1_000_000
-	// maxPerMinute, premium included, keeps the interval above 2 ms, where rounding
-	// it to whole microseconds costs less than a thousandth of the rate.
+	// maxPerMinute also bounds the rate of premium callers. It keeps the interval above
+	// 2 ms: rounding that to whole microseconds costs less than 0.1 % of the rate.
 	maxPerMinute  = 30_000
 	maxMultiplier = 1_000
-	// minShare keeps the intervals of the smallest share within what can be counted.
+	// minShare keeps the interval of a scaled limit far below the longest time.Duration.
 	minShare = 1e-6
 )
 
@@ -55,10 +64,10 @@ func (c Config) validMultiplier() error {
 	return nil
 }
 
-// Run returns the limits of policy run.
+// Run returns the limits of the policy run.
 func (c Config) Run() Tiers { return NewTiers(c.RunBurst, c.RunPerMinute, c.PremiumMultiplier) }
 
-// Assistant returns the limits of policy assistant.
+// Assistant returns the limits of the policy assistant.
 func (c Config) Assistant() Tiers {
 	burst := c.AssistantBurst
 	if burst == 0 {

@@ -11,11 +11,11 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/internal/breaker"
 )
 
-// ErrUnavailable says that no store could be asked.
+// ErrUnavailable says that there is no store that could be asked.
 var ErrUnavailable = errors.New("the limiter's store is unavailable")
 
-// Failover asks the shared store and, where that fails or is known to be away,
-// the fallback.
+// Failover asks the shared store. If that fails, or is known to be away, it asks the
+// fallback.
 type Failover struct {
 	store    guarded
 	fallback Store
@@ -26,9 +26,9 @@ type Failover struct {
 
 var _ Store = (*Failover)(nil)
 
-// NewFailover returns a failover from store to fallback, whose limits are scaled
-// by share. With a nil fallback Take fails with [ErrUnavailable] instead. Where
-// store is a [Cluster] each of its servers is given up, and asked again, by itself.
+// NewFailover returns a failover from store to fallback. Limits of the fallback are
+// scaled by share. With a nil fallback, Take fails with [ErrUnavailable] instead.
+// Each server of a [Cluster] has its own circuit breaker.
 func NewFailover(store, fallback Store, share float64, reg prometheus.Registerer, log *slog.Logger) *Failover {
 	g, ok := store.(guarded)
 	if !ok {
@@ -63,19 +63,19 @@ func (f *Failover) Take(ctx context.Context, limit Limit, keys ...string) (Resul
 	return r, err
 }
 
-// Give implements [Store]: it puts back where the Take took.
-func (f *Failover) Give(ctx context.Context, r Result, keys ...string) error {
+// Refund implements [Store]: the tokens go back to the store that they came from.
+func (f *Failover) Refund(ctx context.Context, r Result, keys ...string) error {
 	if r.Fallback {
-		return f.fallback.Give(ctx, r, keys...)
+		return f.fallback.Refund(ctx, r, keys...)
 	}
-	return f.store.Give(ctx, r, keys...)
+	return f.store.Refund(ctx, r, keys...)
 }
 
-// Degraded says whether requests, or some of them, are decided without the store.
+// Degraded says whether requests, or some of them, are decided without the shared store.
 func (f *Failover) Degraded() bool { return f.store.open() }
 
-// Run probes the store until ctx ends, then returns nil. It also notices a loss
-// while nobody asks.
+// Run probes the store until ctx ends, then returns nil. So the loss of the store is
+// noticed while no request comes, too.
 func (f *Failover) Run(ctx context.Context) error {
 	tick := time.NewTicker(probeInterval)
 	defer tick.Stop()

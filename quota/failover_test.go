@@ -157,7 +157,7 @@ func TestFailoverIgnoresCallersThatLeave(t *testing.T) {
 	}
 }
 
-func TestFailoverGivesBackWhereItTook(t *testing.T) {
+func TestFailoverRefundsWhereItTook(t *testing.T) {
 	store, fallback := &brokenStore{Memory: NewMemory()}, NewMemory()
 	f, _, _ := newTestFailover(store, fallback)
 	ctx := t.Context()
@@ -167,11 +167,11 @@ func TestFailoverGivesBackWhereItTook(t *testing.T) {
 		if err != nil || !r.Taken || r.Fallback != broken {
 			t.Fatalf("take with broken=%v: %+v, %v", broken, r, err)
 		}
-		if err := f.Give(ctx, r, "a"); err != nil {
+		if err := f.Refund(ctx, r, "a"); err != nil {
 			t.Fatal(err)
 		}
 		if r, err := f.Take(ctx, oneToken, "a"); err != nil || !r.Taken {
-			t.Errorf("take after the give with broken=%v: %+v, %v", broken, r, err)
+			t.Errorf("take after the refund with broken=%v: %+v, %v", broken, r, err)
 		}
 	}
 }

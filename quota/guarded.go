@@ -18,15 +18,15 @@ const (
 	probeTimeout  = 250 * time.Millisecond
 )
 
-// probeLimit is never exhausted: at two probes a second each finds it full.
+// probeLimit is never exhausted: with two probes a second, each finds the bucket full.
 var probeLimit = Limit{Capacity: 1000, Interval: time.Millisecond}
 
-// guarded is a store that is not asked while it is known to be away.
+// guarded is a store behind circuit breakers.
 type guarded interface {
 	Store
-	// open says whether it, or a part of it, is not asked.
+	// open says whether a breaker of the store is open.
 	open() bool
-	// probe finds out whether it can be asked.
+	// probe asks on behalf of nobody, so that the breakers open and close.
 	probe(ctx context.Context)
 }
 
@@ -51,9 +51,9 @@ func guard(store Store, log *slog.Logger) *guardedStore {
 	}, log)}
 }
 
-// blameless says whether an error says nothing about the store: a cluster's bucket
-// has moved to another server, or is of slots that no
-// server has: which one is asked for those is left to chance.
+// blameless says that an error tells nothing about the server that was asked. Either
+// a bucket of a cluster has moved to another server. Or no server has the bucket's
+// slot; chance decides which server is asked for such a bucket.
 func blameless(err error) bool {
 	_, moved := redis.IsMovedError(err)
 	_, ask := redis.IsAskError(err)
@@ -71,12 +71,12 @@ func (g *guardedStore) Take(ctx context.Context, limit Limit, keys ...string) (r
 	return r, err
 }
 
-// Give implements [Store].
-func (g *guardedStore) Give(ctx context.Context, r Result, keys ...string) error {
+// Refund implements [Store].
+func (g *guardedStore) Refund(ctx context.Context, r Result, keys ...string) error {
 	if g.b.Open() {
 		return breaker.ErrOpen
 	}
-	return g.store.Give(ctx, r, keys...)
+	return g.store.Refund(ctx, r, keys...)
 }
 
 func (g *guardedStore) probe(ctx context.Context) { g.probeKey(ctx, Key("probe", "gate")) }

@@ -8,24 +8,24 @@ import (
 )
 
 const (
-	// maxBuckets bounds the memory of a Memory, about 30 MB when full.
+	// maxBuckets bounds the size of a Memory; it needs about 30 MB for so many.
 	maxBuckets = 1 << 18
-	// sweepStep is how many buckets each Take looks at for ones to forget; more
-	// than one for each that a Take can add, so that the sweep keeps up.
+	// sweepStep is how many buckets each Take looks at to find full ones. A Take adds
+	// two at most, so the sweep keeps up.
 	sweepStep = 8
 )
 
-// Memory keeps the buckets in this process: the store where there is no Redis,
+// Memory keeps the buckets in this process. It is the store of a gate without Redis,
 // and the fallback while Redis is away. It is safe for concurrent use.
 //
-// It holds a bounded number of buckets and never forgets one that is not full,
-// for that would refill it. Callers that find no place share one bucket.
+// It holds a bounded number of buckets. It never forgets a bucket that is not full,
+// because that would refill it. Callers for whom there is no room share one bucket.
 type Memory struct {
 	start time.Time
 	max   int
 
 	mu sync.Mutex
-	// fullAt is when each bucket is full again, as time since start.
+	// fullAt is when each bucket will be full, as time since start.
 	fullAt map[string]time.Duration
 }
 
@@ -47,7 +47,7 @@ func (m *Memory) Take(_ context.Context, limit Limit, keys ...string) (Result, e
 	var most time.Duration
 	for _, key := range keys {
 		debt := max(0, m.fullAt[key]-now)
-		if debt > limit.Span() { // the limit is lower than when the debt was made
+		if debt > limit.Span() { // the limit was lowered
 			debt = limit.Span()
 			m.fullAt[key] = now + debt
 		}
@@ -62,8 +62,8 @@ func (m *Memory) Take(_ context.Context, limit Limit, keys ...string) (Result, e
 	return Result{Limit: limit, Taken: true, Debt: most + limit.Interval}, nil
 }
 
-// Give implements [Store]. It never fails.
-func (m *Memory) Give(_ context.Context, r Result, keys ...string) error {
+// Refund implements [Store]. It never fails.
+func (m *Memory) Refund(_ context.Context, r Result, keys ...string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.now()
@@ -84,8 +84,8 @@ func (m *Memory) Give(_ context.Context, r Result, keys ...string) error {
 // now is the time since start in whole microseconds, the unit of take.lua.
 func (m *Memory) now() time.Duration { return time.Since(m.start).Truncate(time.Microsecond) }
 
-// sweep forgets a few buckets that are full. A map is walked from a random place,
-// so each bucket's turn comes.
+// sweep forgets a few buckets that are full. Go walks a map from a random place, so
+// the sweep comes to every bucket.
 func (m *Memory) sweep(now time.Duration) {
 	n := sweepStep
 	for key, full := range m.fullAt {
@@ -98,8 +98,8 @@ func (m *Memory) sweep(now time.Duration) {
 	}
 }
 
-// places returns keys with those for which there is no room replaced by the
-// shared bucket of the limit.
+// places returns the keys to use. The shared bucket of the limit stands in for those
+// that have no bucket yet while there is no room.
 func (m *Memory) places(limit Limit, keys []string) []string {
 	if len(m.fullAt)+len(keys) <= m.max {
 		return keys

@@ -1,8 +1,8 @@
-// Package quota holds token buckets: the mathematics, a store in Redis that all
-// replicas share, the same in memory, and the change-over between the two.
+// Package quota holds token buckets: their mathematics, a store in Redis that all
+// replicas share, a store in memory, and the failover from the one to the other.
 //
-// A bucket is stored as its debt: the time until it is full again. A full
-// bucket is stored nowhere, so callers that are idle cost nothing.
+// A store keeps the debt of a bucket: the time until the bucket is full. It keeps
+// nothing of a full bucket, so idle callers cost nothing.
 package quota
 
 import (
@@ -11,19 +11,24 @@ import (
 	"time"
 )
 
-// Limit is the size of a bucket and the pace at which it refills.
+// Limit is the size of a bucket and the rate at which it refills. Its zero value is
+// no limit that can be used.
 type Limit struct {
-	// Capacity is the number of tokens in a full bucket; at least 1.
+	// Capacity is the number of tokens in a full bucket, so that many requests can
+	// come at once; at least 1.
 	Capacity int64
-	// Interval is the time in which one token is refilled, in whole microseconds; above 0.
+	// Interval is the time in which the bucket gains one token, in whole
+	// microseconds; above 0. With 10 s a caller can go on with 6 requests a minute.
 	Interval time.Duration
 }
 
-// Span is the time in which an empty bucket becomes full.
+// Span is the time in which an empty bucket becomes full: 100 s for a capacity of
+// 10 and an interval of 10 s.
 func (l Limit) Span() time.Duration { return time.Duration(l.Capacity) * l.Interval }
 
 // Scaled returns the limit with capacity and rate multiplied by share (above 0,
-// at most 1); at least one token is left.
+// at most 1). The capacity stays at least 1. Half of 10 tokens, one each 10 s, is 5
+// tokens, one each 20 s.
 func (l Limit) Scaled(share float64) Limit {
 	return Limit{
 		Capacity: max(1, floor(float64(l.Capacity)*share)),
@@ -31,12 +36,14 @@ func (l Limit) Scaled(share float64) Limit {
 	}
 }
 
-// Tiers are the limits of one policy, by the caller's tier.
+// Tiers are the limits of one policy, by the tier of the caller.
 type Tiers struct{ Plain, Premium Limit }
 
-// NewTiers computes the limits for capacity tokens refilled at perMinute, and
-// the premium ones with both multiplied by multiplier (under 1 counts as 1).
-// Intervals are rounded up: the rate is never above what was asked for.
+// NewTiers returns the limits for a capacity and a rate of tokens per minute.
+// Premium callers get both times the multiplier; a multiplier under 1 counts as 1.
+// NewTiers(10, 6, 3) has 10 tokens, 6 a minute, and 30 tokens, 18 a minute, for
+// premium callers. Intervals are rounded up, so the rate is never above the one
+// asked for.
 func NewTiers(capacity, perMinute int64, multiplier float64) Tiers {
 	multiplier = max(1, multiplier)
 	minute := float64(time.Minute / time.Microsecond)
@@ -44,17 +51,17 @@ func NewTiers(capacity, perMinute int64, multiplier float64) Tiers {
 		Plain:   Limit{capacity, ceilMicros(minute / float64(perMinute))},
 		Premium: Limit{max(capacity, floor(float64(capacity)*multiplier)), ceilMicros(minute / (float64(perMinute) * multiplier))},
 	}
-	// A bucket that is empty stays empty when its caller changes tier. Where many
-	// short intervals, each rounded up, would make room for a premium token in an
-	// empty plain bucket, the plain interval is stretched by what they add up to.
+	// An empty bucket must stay empty when its caller changes tier. Many short
+	// intervals, each rounded up, can add up to more than a premium interval: an empty
+	// plain bucket would hold a premium token. The plain interval is prolonged then.
 	if t.Premium.Span()-t.Plain.Span() >= t.Premium.Interval {
 		t.Plain.Interval = ceilMicros(float64(t.Premium.Span()/time.Microsecond) / float64(capacity))
 	}
 	return t
 }
 
-// Decimal settings are not exact in binary (10 × 2.3 is 22.999…): what is this
-// close to a whole number is meant to be one.
+// rounding is how close to a whole number a number is taken for it. Decimal settings
+// are not exact in binary: 10 × 2.3 is 22.999….
 const rounding = 1e-9
 
 func floor(x float64) int64 { return int64(math.Floor(x * (1 + rounding))) }
@@ -67,13 +74,14 @@ func ceilMicros(us float64) time.Duration {
 type Result struct {
 	// Limit is the limit that was applied.
 	Limit Limit
-	// Taken says whether each bucket gave a token; if not, none did.
+	// Taken says that one token was taken from each bucket. If it is false, none was
+	// taken from any.
 	Taken bool
-	// Debt is the time until the emptiest of the buckets is full again, after
-	// the taking.
+	// Debt is the time until the emptiest of the buckets is full, after the Take; from
+	// 0 to the span of Limit.
 	Debt time.Duration
-	// Fallback says that the buckets were this process's own, because the shared
-	// ones could not be asked.
+	// Fallback says that the buckets were those of this process, because the shared
+	// store could not be asked.
 	Fallback bool
 }
 
@@ -82,8 +90,8 @@ func (r Result) Remaining() int64 {
 	return max(0, int64((r.Limit.Span()-r.Debt)/r.Limit.Interval))
 }
 
-// NextToken is the time until the emptiest bucket holds one token more than
-// now; 0 if it is full. After a Take that failed this is how long to wait.
+// NextToken is the time until the emptiest bucket holds one more token; 0 if it is
+// full. After a Take that took nothing, the caller has to wait for that long.
 func (r Result) NextToken() time.Duration {
 	if r.Debt <= 0 {
 		return 0
@@ -93,12 +101,13 @@ func (r Result) NextToken() time.Duration {
 
 // Store keeps buckets by key.
 type Store interface {
-	// Take takes one token from each bucket or, if one of them is empty, from none.
+	// Take takes one token from each bucket. If one of them is empty, it takes none.
 	Take(ctx context.Context, limit Limit, keys ...string) (Result, error)
-	// Give puts back what a Take with result r took.
-	Give(ctx context.Context, r Result, keys ...string) error
+	// Refund puts back the tokens that the Take with result r took. A bucket never
+	// holds more than its capacity.
+	Refund(ctx context.Context, r Result, keys ...string) error
 }
 
-// Key is the name under which the bucket of a subject (see package authz) for a
-// policy is stored.
+// Key is the name of a bucket in the store: "refrakt:gate:bucket:run:ip:192.0.2.1"
+// for the policy run and the subject ip:192.0.2.1 (see package authz).
 func Key(policy, subject string) string { return "refrakt:gate:bucket:" + policy + ":" + subject }

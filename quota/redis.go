@@ -13,22 +13,22 @@ import (
 //go:embed take.lua
 var takeLua string
 
-//go:embed give.lua
-var giveLua string
+//go:embed refund.lua
+var refundLua string
 
 var (
-	takeScript = redis.NewScript(takeLua)
-	giveScript = redis.NewScript(giveLua)
+	takeScript   = redis.NewScript(takeLua)
+	refundScript = redis.NewScript(refundLua)
 )
 
-// Redis keeps the buckets in Redis, where all replicas share them. Time is the
-// server's, so the replicas' clocks do not matter.
+// Redis keeps the buckets in Redis, where all replicas share them. The scripts read
+// the server's clock, so the replicas' clocks don't matter.
 type Redis struct{ rdb redis.Scripter }
 
 var _ Store = (*Redis)(nil)
 
-// NewRedis returns a store on rdb. The client must not retry: a Take whose
-// answer was lost may have been carried out.
+// NewRedis returns a store on rdb. The client must not retry: Redis may have
+// carried out a Take whose answer was lost.
 func NewRedis(rdb redis.Scripter) *Redis { return &Redis{rdb: rdb} }
 
 // Take implements [Store] in one round trip.
@@ -47,10 +47,10 @@ func (s *Redis) Take(ctx context.Context, limit Limit, keys ...string) (Result, 
 	}, nil
 }
 
-// Give implements [Store] in one round trip.
-func (s *Redis) Give(ctx context.Context, r Result, keys ...string) error {
-	if err := giveScript.Run(ctx, s.rdb, keys, r.Limit.Interval.Microseconds()).Err(); err != nil {
-		return fmt.Errorf("give tokens back: %w", err)
+// Refund implements [Store] in one round trip.
+func (s *Redis) Refund(ctx context.Context, r Result, keys ...string) error {
+	if err := refundScript.Run(ctx, s.rdb, keys, r.Limit.Interval.Microseconds()).Err(); err != nil {
+		return fmt.Errorf("refund tokens: %w", err)
 	}
 	return nil
 }

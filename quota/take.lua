@@ -1,17 +1,19 @@
--- take.lua: takes one token from each of a caller's buckets, or from none.
+-- take.lua: takes one token from each of a caller's buckets. If one of them is
+-- empty, it takes none.
 --
--- KEYS[n]  a bucket. Its value is the time at which it is full again, in
---          microseconds since the epoch by this server's clock; a bucket without
---          a key, or with a value that is no number, is full. The key expires once
---          the bucket is full (a millisecond later, since expiry counts in whole
---          ones).
--- ARGV[1]  interval: microseconds in which one token is refilled
--- ARGV[2]  span: microseconds from empty to full (capacity * interval)
--- returns  {1, debt} taken, {0, debt} not: debt is the time in microseconds until
---          the emptiest bucket is full again, after the taking
+-- KEYS[n]  buckets. The value of a bucket is the time at which it will be full, in
+--          microseconds since the epoch by this server's clock. A bucket without a
+--          key is full, and so is one whose value is not a number. The key expires
+--          a millisecond after the bucket is full: expiry has whole milliseconds.
+-- ARGV[1]  interval: the time in microseconds in which a bucket gains one token
+-- ARGV[2]  span: the time in microseconds in which an empty bucket becomes full
+--          (capacity * interval)
+-- returns  {1, debt} if the tokens were taken, else {0, debt}. debt is the time in
+--          microseconds until the emptiest bucket is full, after the taking.
 --
--- Writes nothing when a bucket is empty, save for a bucket that owes more than
--- its span: the clock was set back or the limit lowered. It counts as empty.
+-- When a bucket is empty, the script writes nothing, with one exception: a bucket
+-- can owe more than the span, because the clock was set back or the limit lowered.
+-- Such a bucket counts as empty, and its debt is cut to the span.
 
 local interval, span = tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')

@@ -1,5 +1,5 @@
-// Package quotatest holds what every [quota.Store] must do, as tests that each
-// implementation runs, and a pure model that they are compared with.
+// Package quotatest says what every [quota.Store] must do, as tests that each store
+// runs.
 package quotatest
 
 import (
@@ -22,18 +22,18 @@ type Clock interface {
 	Pass(d time.Duration)
 }
 
-// Run tests the stores that open returns, each of them empty.
+// Run tests the stores that open returns. Each of them must be empty.
 func Run(t *testing.T, open func(t *testing.T) (quota.Store, Clock)) {
 	tests := map[string]func(*testing.T, quota.Store, Clock){
 		"exactly capacity at once":           testCapacity,
 		"refills one token per interval":     testRefill,
-		"wait is honest":                     testWait,
+		"the wait is long enough":            testWait,
 		"all or nothing":                     testAllOrNothing,
 		"all or nothing with many callers":   testAllOrNothingConcurrent,
 		"subjects and policies are separate": testSeparate,
 		"denials cost nothing":               testDenialIsFree,
-		"give puts back":                     testGive,
-		"give never overfills":               testGiveFull,
+		"a refund puts tokens back":          testRefund,
+		"a refund never overfills":           testRefundFull,
 		"an empty bucket has no tier":        testTierChange,
 		"a lowered limit is kept to":         testLowered,
 		"never above capacity plus rate":     testWindow,
@@ -197,27 +197,27 @@ func testDenialIsFree(t *testing.T, s quota.Store, _ Clock) {
 	}
 }
 
-func testGive(t *testing.T, s quota.Store, _ Clock) {
+func testRefund(t *testing.T, s quota.Store, _ Clock) {
 	r := take(t, s, slow, "a", "b")
-	if err := s.Give(t.Context(), r, "a", "b"); err != nil {
-		t.Fatalf("Give: %v", err)
+	if err := s.Refund(t.Context(), r, "a", "b"); err != nil {
+		t.Fatalf("Refund: %v", err)
 	}
 	for _, key := range []string{"a", "b"} {
 		if got := drain(t, s, slow, key); got != slow.Capacity {
-			t.Errorf("bucket %s had %d after the give, want %d", key, got, slow.Capacity)
+			t.Errorf("bucket %s had %d after the refund, want %d", key, got, slow.Capacity)
 		}
 	}
 }
 
-func testGiveFull(t *testing.T, s quota.Store, _ Clock) {
+func testRefundFull(t *testing.T, s quota.Store, _ Clock) {
 	r := take(t, s, slow, "a")
 	for range 3 {
-		if err := s.Give(t.Context(), r, "a"); err != nil {
-			t.Fatalf("Give: %v", err)
+		if err := s.Refund(t.Context(), r, "a"); err != nil {
+			t.Fatalf("Refund: %v", err)
 		}
 	}
 	if got := drain(t, s, slow, "a"); got != slow.Capacity {
-		t.Errorf("%d taken after too many gives, want the capacity of %d", got, slow.Capacity)
+		t.Errorf("%d taken after too many refunds, want the capacity of %d", got, slow.Capacity)
 	}
 }
 

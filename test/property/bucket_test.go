@@ -9,7 +9,6 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
 	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
@@ -75,60 +74,4 @@ func play(t *testing.T, limit quota.Limit, steps []step) string {
 		}
 	}
 	return ""
-}
-
-// TestStoresAgree: Lua and Go do the same, whatever is taken and given back, by whichever tier. No token is refilled in
-// the time that a case takes.
-func TestStoresAgree(t *testing.T) {
-	rdb := redistest.Start(t).Client(t)
-	rapid.Check(t, func(rt *rapid.T) {
-		if err := rdb.FlushAll(t.Context()).Err(); err != nil {
-			rt.Fatal(err)
-		}
-		tiers := quota.NewTiers(rapid.Int64Range(1, 8).Draw(rt, "capacity"), 1, rapid.Float64Range(1, 5).Draw(rt, "multiplier"))
-		tiers.Plain.Interval *= 60
-		tiers.Premium.Interval *= 60
-		shared, memory := quota.NewRedis(rdb), quota.NewMemory()
-		type paid struct {
-			result quota.Result
-			keys   []string
-		}
-		var taken []paid
-		keys := func(rt *rapid.T) []string {
-			keys := []string{fmt.Sprint("ip", rapid.IntRange(0, 2).Draw(rt, "ip"))}
-			if rapid.Bool().Draw(rt, "with a user") {
-				keys = append(keys, fmt.Sprint("user", rapid.IntRange(0, 2).Draw(rt, "user")))
-			}
-			return keys
-		}
-		rt.Repeat(map[string]func(*rapid.T){
-			"take": func(rt *rapid.T) {
-				limit := rapid.SampledFrom([]quota.Limit{tiers.Plain, tiers.Premium, tiers.Plain.Scaled(0.5)}).Draw(rt, "limit")
-				k := keys(rt)
-				a, err1 := shared.Take(t.Context(), limit, k...)
-				b, err2 := memory.Take(t.Context(), limit, k...)
-				if err1 != nil || err2 != nil {
-					rt.Fatal(err1, err2)
-				}
-				if a.Taken != b.Taken || a.Remaining() != b.Remaining() || (a.Debt-b.Debt).Abs() > time.Minute {
-					rt.Fatalf("Redis says %+v, memory %+v", a, b)
-				}
-				if a.Taken {
-					taken = append(taken, paid{a, k})
-				}
-			},
-			"give": func(rt *rapid.T) {
-				if len(taken) == 0 {
-					rt.Skip()
-				}
-				p := rapid.SampledFrom(taken).Draw(rt, "what")
-				if err := shared.Give(t.Context(), p.result, p.keys...); err != nil {
-					rt.Fatal(err)
-				}
-				if err := memory.Give(t.Context(), p.result, p.keys...); err != nil {
-					rt.Fatal(err)
-				}
-			},
-		})
-	})
 }

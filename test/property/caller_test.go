@@ -31,7 +31,7 @@ func (r *recorder) Take(_ context.Context, l quota.Limit, keys ...string) (quota
 	return quota.Result{Limit: l, Taken: true, Debt: l.Interval}, nil
 }
 
-func (r *recorder) Give(context.Context, quota.Result, ...string) error { return nil }
+func (r *recorder) Refund(context.Context, quota.Result, ...string) error { return nil }
 
 var (
 	trusted = []string{"10.0.0.0/8", "fc00::/7", "192.0.2.7"}

@@ -1,18 +1,19 @@
--- give.lua: puts one token back into each bucket; what is full stays full.
+-- refund.lua: puts one token back into each of the buckets. A bucket that is full
+-- stays full.
 --
--- KEYS[n]  a bucket, as in take.lua
--- ARGV[1]  interval: microseconds in which one token is refilled
+-- KEYS[n]  buckets, in the form that take.lua describes
+-- ARGV[1]  interval: the time in microseconds in which a bucket gains one token
 -- returns  the number of buckets that were not full
 
 local interval = tonumber(ARGV[1])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
-local given = 0
+local refunded = 0
 for _, key in ipairs(KEYS) do
   local full = tonumber(redis.call('GET', key))
   if full then
-    given = given + 1
+    refunded = refunded + 1
     local debt = full - interval - now
     if debt > 0 then
       redis.call('SET', key, now + debt, 'PX', math.ceil(debt / 1000) + 1)
@@ -21,4 +22,4 @@ for _, key in ipairs(KEYS) do
     end
   end
 end
-return given
+return refunded

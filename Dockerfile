@@ -10,7 +10,8 @@ RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}"
 FROM gcr.io/distroless/static-debian12:nonroot
 # By number: Kubernetes can't tell from a name that it is not root.
 USER 65532:65532
-COPY --from=build /refrakt-gate /refrakt-gate
+# In the PATH, so that `docker compose exec gate refrakt-gate check` finds it.
+COPY --from=build /refrakt-gate /usr/local/bin/refrakt-gate
 EXPOSE 9001 9464
-ENTRYPOINT ["/refrakt-gate"]
+ENTRYPOINT ["/usr/local/bin/refrakt-gate"]
 CMD ["serve"]

@@ -34,7 +34,7 @@ func validRoute(route string) error {
 	if !strings.HasPrefix(route, "/") || strings.ContainsAny(route, " {}?#") || strings.HasSuffix(route, "/") {
 		return fmt.Errorf("%q is not a plain path like /metrics", route)
 	}
-	if route == healthRoute || route == readyRoute {
+	if route == healthRoute || route == ReadyRoute {
 		return fmt.Errorf("%q is the path of a health check", route)
 	}
 	return nil
@@ -42,7 +42,8 @@ func validRoute(route string) error {
 
 const (
 	healthRoute = "/healthz"
-	readyRoute  = "/readyz"
+	// ReadyRoute answers with a [ReadyAnswer].
+	ReadyRoute = "/readyz"
 )
 
 // The values of LOG_FORMAT.

@@ -66,7 +66,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+healthRoute, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET "+readyRoute, s.serveReady)
+	mux.HandleFunc("GET "+ReadyRoute, s.serveReady)
 	if s.cfg.MetricsEnabled {
 		h := promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{
 			ErrorLog:            slog.NewLogLogger(s.log.Handler(), slog.LevelError),
@@ -81,13 +81,16 @@ func (s *Server) Handler() http.Handler {
 	return mux
 }
 
+// ReadyAnswer is the body of an answer at [ReadyRoute]. Its status is 200 or 503.
+type ReadyAnswer struct {
+	Ready    bool     `json:"ready"`
+	Reasons  []string `json:"reasons,omitempty"`  // why it is not, for example "starting: …"
+	Degraded []string `json:"degraded,omitempty"` // what does not work as it should all the same
+}
+
 // serveReady answers 200 or 503, and says why in the body.
 func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
-	body := struct {
-		Ready    bool     `json:"ready"`
-		Reasons  []string `json:"reasons,omitempty"`
-		Degraded []string `json:"degraded,omitempty"`
-	}{Reasons: s.ready.Reasons(), Degraded: s.degraded()}
+	body := ReadyAnswer{Reasons: s.ready.Reasons(), Degraded: s.degraded()}
 	body.Ready = len(body.Reasons) == 0
 	w.Header().Set("Content-Type", "application/json")
 	if !body.Ready {

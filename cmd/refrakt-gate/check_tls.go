@@ -10,6 +10,8 @@ import (
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/refrakt-hub/refrakt-gate/certs"
 )
 
 // clientTLS is how check speaks TLS. The zero value: as the gate's own settings
@@ -49,19 +51,19 @@ func (c clientTLS) credentials(gate TLSConfig) (credentials.TransportCredentials
 		}
 	}
 	if gate.GRPCCertFile != "" {
-		if err := expect(cfg, gate); err != nil {
+		if err := expect(cfg, gate.grpc()); err != nil {
 			return nil, err
 		}
 	}
 	return credentials.NewTLS(cfg), nil
 }
 
-// expect fills into cfg what the flags leave open: the very certificate of the
-// gate, under a name that it has. The address asked is seldom one of its names.
-func expect(cfg *tls.Config, gate TLSConfig) error {
-	pair, err := tls.LoadX509KeyPair(gate.GRPCCertFile, gate.GRPCKeyFile)
+// expect fills into cfg what is left open there: the very certificate of the port
+// asked, under a name that it has. The address asked is seldom one of its names.
+func expect(cfg *tls.Config, port certs.Config) error {
+	pair, err := tls.LoadX509KeyPair(port.CertFile, port.KeyFile)
 	if err != nil {
-		return fmt.Errorf("read GRPC_TLS_CERT_FILE: %w", err)
+		return fmt.Errorf("read the certificate of the %s port: %w", port.Port, err)
 	}
 	if cfg.RootCAs == nil {
 		cfg.RootCAs = x509.NewCertPool()

@@ -23,10 +23,11 @@ const (
 
 // cli is the command line.
 type cli struct {
-	Serve   serveCmd   `cmd:"" default:"1" help:"Serve Envoy (the default). Settings come from the environment."`
-	Config  configCmd  `cmd:"" help:"Check the environment and print the effective settings, secrets masked."`
-	Check   checkCmd   `cmd:"" help:"Ask a running gate about one request, as Envoy would, and print the verdict. It is charged like a real one. Exit status: 0 allowed, 1 denied, 2 error."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Serve       serveCmd       `cmd:"" default:"1" help:"Serve Envoy (the default). Settings come from the environment."`
+	Config      configCmd      `cmd:"" help:"Check the environment and print the effective settings, secrets masked."`
+	Healthcheck healthcheckCmd `cmd:"" help:"Ask the gate of the same environment whether it is ready (/readyz at TELEMETRY_ADDR). Exit status: 0 ready, 1 not ready or no answer, 2 bad settings."`
+	Check       checkCmd       `cmd:"" help:"Ask a running gate about one request, as Envoy would, and print the verdict. It is charged like a real one. Exit status: 0 allowed, 1 denied, 2 error."`
+	Version     versionCmd     `cmd:"" help:"Print the version."`
 }
 
 // process is what the commands may use of the world outside.

@@ -38,26 +38,21 @@ func load(t *testing.T) *types.Project {
 func TestComplete(t *testing.T) {
 	t.Parallel()
 	project := load(t)
-	want := []string{"api", "envoy", "gate", "prometheus", "redis", "worker"}
+	want := []string{"api", "envoy", "gate", "pod", "prometheus", "redis", "worker"}
 	if got := slices.Sorted(slices.Values(project.ServiceNames())); !slices.Equal(got, want) {
 		t.Errorf("services: got %v, want %v", got, want)
 	}
 	for name, s := range project.Services {
-		if s.Restart == "" {
-			t.Errorf("%s has no restart policy", name)
-		}
 		if (s.Build == nil) == (s.Image == "") {
 			t.Errorf("%s: want an image or a build, one of them", name)
 		}
-		if _, tag, _ := strings.Cut(s.Image, ":"); s.Image != "" && (tag == "" || tag == "latest") {
-			t.Errorf("%s: image %q is not pinned", name, s.Image)
-		}
+		images := []string{s.Image}
 		if s.Build != nil {
-			wantThere(t, filepath.Join(s.Build.Context, s.Build.Dockerfile))
+			images = dockerfile(t, s).bases()
 		}
-		for _, v := range s.Volumes {
-			if v.Type == types.VolumeTypeBind {
-				wantThere(t, v.Source)
+		for _, image := range images {
+			if _, tag, _ := strings.Cut(image, ":"); tag == "" || tag == "latest" {
+				t.Errorf("%s: image %q is not pinned", name, image)
 			}
 		}
 	}
@@ -70,9 +65,12 @@ func TestEnvoyVersion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, tag, _ := strings.Cut(load(t).Services["envoy"].Image, ":v")
-	if !strings.Contains(string(requirements), "\nenvoy-server=="+tag+"\n") {
-		t.Errorf("compose runs Envoy %s, requirements-dev.txt has another: %s", tag, requirements)
+	services := load(t).Services
+	for _, image := range []string{services["pod"].Image, dockerfile(t, services["envoy"]).bases()[0]} {
+		_, tag, _ := strings.Cut(image, "envoyproxy/envoy:v")
+		if !strings.Contains(string(requirements), "\nenvoy-server=="+tag+"\n") {
+			t.Errorf("compose runs Envoy %q, requirements-dev.txt has another: %s", tag, requirements)
+		}
 	}
 }
 
@@ -125,10 +123,13 @@ func (a address) String() string { return net.JoinHostPort(a.Socket.Address, a.S
 func TestAddressesAgree(t *testing.T) {
 	t.Parallel()
 	project := load(t)
-	gate, api, envoy := project.Services["gate"], project.Services["api"], project.Services["envoy"]
-	for _, s := range []types.ServiceConfig{gate, api} {
-		if s.NetworkMode != "service:envoy" {
-			t.Errorf("%s: network_mode is %q, but envoy.yaml looks for it on loopback", s.Name, s.NetworkMode)
+	gate, api, pod := project.Services["gate"], project.Services["api"], project.Services["pod"]
+	for _, s := range []types.ServiceConfig{gate, api, project.Services["envoy"]} {
+		if s.NetworkMode != "service:pod" {
+			t.Errorf("%s: network_mode is %q, but envoy.yaml looks for all of them on loopback", s.Name, s.NetworkMode)
+		}
+		if d := s.DependsOn["pod"]; !d.Restart {
+			t.Errorf("%s does not restart with the owner of its network", s.Name)
 		}
 	}
 
@@ -151,12 +152,12 @@ func TestAddressesAgree(t *testing.T) {
 
 	_, telemetry, _ := net.SplitHostPort(settings["TELEMETRY_ADDR"])
 	published := map[string]bool{}
-	for _, p := range envoy.Ports {
+	for _, p := range pod.Ports {
 		published[fmt.Sprint(p.Target)] = true
 	}
 	for _, port := range []string{config.Static.Listeners[0].Address.Socket.Port, telemetry} {
 		if !published[port] {
-			t.Errorf("port %s is not published by envoy, which owns the network", port)
+			t.Errorf("port %s is not published by pod, which owns the network", port)
 		}
 	}
 }
@@ -179,14 +180,17 @@ func TestPrometheusFindsTheGate(t *testing.T) {
 	if err != nil {
 		t.Fatalf("TELEMETRY_ADDR: %v", err)
 	}
-	// The gate has no host name of its own: it is found under that of the network's owner.
-	want := net.JoinHostPort("envoy", telemetry)
+	// The gate has no network of its own: it is found under the name that the network's owner has for it.
+	want := net.JoinHostPort("gate", telemetry)
+	if n := project.Services["pod"].Networks["default"]; n == nil || !slices.Contains(n.Aliases, "gate") {
+		t.Error("the owner of the gate's network is not called gate")
+	}
 	if got := config.Jobs[0].Targets[0].Targets; !slices.Equal(got, []string{want}) {
 		t.Errorf("scrape targets: got %v, want [%s]", got, want)
 	}
-	rules := filepath.Dir(filepath.Join("/etc/prometheus", config.Rules[0]))
-	if !slices.ContainsFunc(project.Services["prometheus"].Volumes, func(v types.ServiceVolumeConfig) bool { return v.Target == rules }) {
-		t.Errorf("nothing is mounted on %s, where Prometheus looks for rules", rules)
+	root := dockerfile(t, project.Services["prometheus"]).play(t)
+	if rules, err := filepath.Glob(filepath.Join(root, "etc/prometheus", config.Rules[0])); err != nil || len(rules) == 0 {
+		t.Errorf("no rules where Prometheus looks for them: %v", err)
 	}
 	if got, want := cmp.Or(config.Jobs[0].Path, "/metrics"), cmp.Or(settings["PROMETHEUS_METRICS_ROUTE"], "/metrics"); got != want {
 		t.Errorf("metrics path: got %s, want %s", got, want)
@@ -222,12 +226,5 @@ func readYAML(t *testing.T, path string, into any) {
 	}
 	if err := yaml.Unmarshal(text, into); err != nil {
 		t.Fatalf("parse %s: %v", path, err)
-	}
-}
-
-func wantThere(t *testing.T, path string) {
-	t.Helper()
-	if _, err := os.Stat(path); err != nil {
-		t.Error(err)
 	}
 }

@@ -1,12 +1,16 @@
 package compose
 
 import (
+	"fmt"
 	"maps"
 	"net/http"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/compose-spec/compose-go/v2/types"
@@ -34,8 +38,8 @@ func TestByHand(t *testing.T) {
 			Dir: filepath.Join(e2e.Root(), "examples", "api"), Env: assignments(env),
 		})
 	}
-	api := python(services["api"])
-	python(services["worker"]).WaitLog(t, regexp.MustCompile(`Worker starting`))
+	api, worker := python(services["api"]), python(services["worker"])
+	worker.WaitLog(t, regexp.MustCompile(`Worker starting`))
 	addr := api.WaitLog(t, regexp.MustCompile(`Uvicorn running on http://(\S+)`))[1]
 
 	settings := environment(services["gate"])
@@ -48,6 +52,22 @@ func TestByHand(t *testing.T) {
 	})
 	gate := e2e.StartGate(t, settings)
 	envoy := e2e.StartEnvoy(t, e2e.ShippedConfig, addr, gate.GRPC)
+
+	settings["TELEMETRY_ADDR"] = gate.Telemetry
+	checks := map[string]func() error{
+		"api":    func() error { return healthCheck(t, services["api"], nil, "127.0.0.1:8000", addr) },
+		"worker": func() error { return healthCheck(t, services["worker"], []string{"QUEUE_URL=" + redis.URL()}) },
+		"envoy": func() error {
+			return healthCheck(t, services["envoy"], nil, "127.0.0.1/9901", strings.Replace(envoy.Admin, ":", "/", 1))
+		},
+		"gate":  func() error { return healthCheck(t, services["gate"], assignments(settings)) },
+		"redis": func() error { return healthCheck(t, services["redis"], nil, "redis-cli", "redis-cli -s "+redis.Socket) },
+	}
+	for name, check := range checks {
+		if err := check(); err != nil {
+			t.Errorf("%s is not healthy: %v", name, err)
+		}
+	}
 
 	caller := e2e.Caller(t)
 	for i := range burst {
@@ -63,6 +83,61 @@ func TestByHand(t *testing.T) {
 	const allowed = `refrakt_gate_decisions_total{policy="run",reason="ok",verdict="allow"}`
 	if got := gate.Metrics(t)[allowed]; got != float64(burst) {
 		t.Errorf("%s: got %v, want %d", allowed, got, burst)
+	}
+
+	// A worker counts as alive until what it wrote to Redis expires.
+	for name, end := range map[string]func(){
+		"api": func() { api.Stop(t) }, "envoy": func() { envoy.Kill(t) }, "gate": func() { gate.Stop(t) }, "redis": redis.Kill,
+	} {
+		end()
+		if err := checks[name](); err == nil {
+			t.Errorf("%s is healthy after its end", name)
+		}
+	}
+}
+
+// healthCheck runs the service's own health check here; of each two strings in oldnew, the first becomes the second.
+func healthCheck(t *testing.T, s types.ServiceConfig, env []string, oldnew ...string) error {
+	t.Helper()
+	command := slices.Clone(s.HealthCheck.Test[1:])
+	for i := range command {
+		for j := 0; j < len(oldnew); j += 2 {
+			command[i] = strings.ReplaceAll(command[i], oldnew[j], oldnew[j+1])
+		}
+	}
+	command = append(strings.Fields(command[0]), command[1:]...)
+	switch command[0] {
+	case "refrakt-gate":
+		command[0] = e2e.GateBinary(t)
+	case "python", "saq":
+		command[0] = e2e.Tool(t, command[0])
+	}
+	cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
+	cmd.Dir = filepath.Join(e2e.Root(), "examples", "api")
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "PYTHONDONTWRITEBYTECODE=1"}, env...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%v: %w\n%s", s.HealthCheck.Test, err, out)
+	}
+	return nil
+}
+
+// TestPrometheusIsReady: Prometheus answers where its health check asks.
+func TestPrometheusIsReady(t *testing.T) {
+	t.Parallel()
+	test := load(t).Services["prometheus"].HealthCheck.Test
+	path, found := strings.CutPrefix(test[len(test)-1], "http://127.0.0.1:9090")
+	if !found {
+		t.Fatalf("the health check does not ask Prometheus: %v", test)
+	}
+	prometheus := e2e.StartPrometheus(t, filepath.Join(e2e.Root(), "deploy", "prometheus", "prometheus.yml"))
+	resp, err := http.Get("http://" + prometheus.Addr + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("%s: got %s", path, resp.Status)
 	}
 }
 

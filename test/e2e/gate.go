@@ -2,8 +2,8 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"os"
@@ -106,14 +106,23 @@ func (g *Gate) Get(tb testing.TB, path string, headers ...string) Response {
 // Config is the output of `refrakt-gate config` with these settings.
 func Config(tb testing.TB, settings map[string]string) string {
 	tb.Helper()
-	cmd := exec.CommandContext(tb.Context(), GateBinary(tb), "config")
-	cmd.Env = environ(settings)
-	cmd.Stderr = io.Discard
-	out, err := cmd.Output()
-	if err != nil {
-		tb.Fatalf("refrakt-gate config: %v\n%s", err, out)
+	code, out := RunGate(tb, settings, "config")
+	if code != 0 {
+		tb.Fatalf("refrakt-gate config: exit code %d\n%s", code, out)
 	}
-	return string(out)
+	return out
+}
+
+// RunGate runs a command of the gate with these settings only, and returns its exit code and its output.
+func RunGate(tb testing.TB, settings map[string]string, args ...string) (code int, out string) {
+	tb.Helper()
+	cmd := exec.CommandContext(tb.Context(), GateBinary(tb), args...)
+	cmd.Env = environ(settings)
+	text, err := cmd.CombinedOutput()
+	if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended {
+		tb.Fatalf("refrakt-gate %v: %v", args, err)
+	}
+	return cmd.ProcessState.ExitCode(), string(text)
 }
 
 func environ(m map[string]string) []string {

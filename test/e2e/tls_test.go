@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -313,14 +312,9 @@ func TestCheckByTLS(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cmd := exec.CommandContext(t.Context(), e2e.GateBinary(t), append([]string{"check", "--timeout", "20s"}, tt.args...)...)
-			cmd.Env = []string{}
-			for name, value := range tt.settings {
-				cmd.Env = append(cmd.Env, name+"="+value)
-			}
-			out, err := cmd.CombinedOutput()
-			if code := cmd.ProcessState.ExitCode(); code != tt.code || !strings.Contains(string(out), tt.want) {
-				t.Errorf("exit %d (%v), want %d and %q:\n%s", code, err, tt.code, tt.want, out)
+			code, out := e2e.RunGate(t, tt.settings, append([]string{"check", "--timeout", "20s"}, tt.args...)...)
+			if code != tt.code || !strings.Contains(out, tt.want) {
+				t.Errorf("exit %d, want %d and %q:\n%s", code, tt.code, tt.want, out)
 			}
 		})
 	}

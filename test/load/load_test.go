@@ -99,7 +99,7 @@ func scrapeConfig(t *testing.T, gates []*e2e.Gate) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const address = `"envoy:9464"`
+	const address = `"gate:9464"`
 	if n := strings.Count(string(text), address); n != 1 {
 		t.Fatalf("prometheus.yml: %s is in it %d times, want once", address, n)
 	}

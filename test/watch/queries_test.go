@@ -49,7 +49,7 @@ func startPrometheus(t *testing.T, s *e2e.Stack) *e2e.Prometheus {
 	t.Helper()
 	dir := deployed(t)
 	config := filepath.Join(dir, "prometheus.yml")
-	replace(t, config, `"envoy:9464"`, fmt.Sprintf("%q, %q", s.Gates[0].Telemetry, s.Gates[1].Telemetry),
+	replace(t, config, `"gate:9464"`, fmt.Sprintf("%q, %q", s.Gates[0].Telemetry, s.Gates[1].Telemetry),
 		"scrape_interval: 5s", "scrape_interval: 1s", "scrape_timeout: 4s", "scrape_timeout: 1s")
 	for _, file := range glob(t, dir, "rules/*.yml") {
 		text := read(t, file)

@@ -23,7 +23,7 @@ func TestScrapeConfigs(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]func(t *testing.T, config string) *e2e.Prometheus{
 		"prometheus.yml": func(t *testing.T, config string) *e2e.Prometheus {
-			replace(t, config, "envoy:9464", e2e.StartGate(t, nil).Telemetry)
+			replace(t, config, "gate:9464", e2e.StartGate(t, nil).Telemetry)
 			return e2e.StartPrometheus(t, config)
 		},
 		"scrape-token.yml": func(t *testing.T, config string) *e2e.Prometheus {

@@ -148,7 +148,7 @@ func useBuckets(ctx context.Context, buckets quota.Store) error {
 	limit := quota.Limit{Capacity: 2, Interval: time.Second}
 	for range 3 {
 		r, err := buckets.Take(ctx, limit, quota.Key("run", "ip:1"), quota.Key("run", "user:1"))
-		errs = append(errs, err, buckets.Give(ctx, r, quota.Key("run", "ip:1"), quota.Key("run", "user:1")))
+		errs = append(errs, err, buckets.Refund(ctx, r, quota.Key("run", "ip:1"), quota.Key("run", "user:1")))
 	}
 	return errors.Join(errs...)
 }

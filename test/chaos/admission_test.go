@@ -17,6 +17,6 @@ func TestAdmission(t *testing.T) {
 	t.Run("bursts", func(t *testing.T) { t.Parallel(); report(t, PlayBursts(t, 3)) })
 	t.Run("drained", func(t *testing.T) { t.Parallel(); report(t, PlayDrained(t, 4*time.Second)) })
 	t.Run("threshold", func(t *testing.T) { t.Parallel(); report(t, PlayThreshold(t, 4*time.Second)) })
-	t.Run("told", func(t *testing.T) { t.Parallel(); report(t, PlayTold(t, 30)) })
-	t.Run("shares", func(t *testing.T) { t.Parallel(); report(t, PlayShares(t, 5*time.Second)) })
+	t.Run("retry-after", func(t *testing.T) { t.Parallel(); report(t, PlayRetryAfter(t, 30)) })
+	t.Run("fairness", func(t *testing.T) { t.Parallel(); report(t, PlayFairness(t, 5*time.Second)) })
 }

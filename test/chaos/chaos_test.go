@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -27,17 +28,19 @@ func TestFaults(t *testing.T) {
 		t.Run(scene.Name, func(t *testing.T) {
 			t.Parallel()
 			// A machine that stalls is no outage.
+			const patience = 500 * time.Millisecond
 			setup := scene.Setup
-			setup.Settings = map[string]string{"REDIS_TIMEOUT": "500ms"}
+			setup.Settings = map[string]string{"REDIS_TIMEOUT": patience.String()}
 			maps.Copy(setup.Settings, scene.Setup.Settings)
 			w := NewWorld(t, e2e.PatientConfig(t), setup)
 			// Not tests of their own: what a fault replaces lives on in the next.
 			for _, f := range scene.Faults {
 				figures := w.Play(t, f, Counted(100))
-				for _, wrong := range figures.wrong() {
+				for _, wrong := range figures.wrong(patience) {
 					t.Errorf("%s: %s", f.Name, wrong)
 				}
-				t.Logf("%s: %s; recovered after %v", f.Name, figures.answersText(), figures.Recovered)
+				t.Logf("%s: %s; recovered after %v; %d decided without Redis though it was not hurt; the machine stalled for %v",
+					f.Name, figures.answersText(), figures.Recovered, figures.Missed, figures.Stall)
 			}
 		})
 	}

@@ -149,7 +149,7 @@ func redisFaults() []Fault {
 			Hurt: func(tb testing.TB, w *World) { must(tb, w.Direct.ScriptFlush(tb.Context()).Err()) },
 		},
 		{
-			Name: "redis-readonly", What: "Redis becomes a replica that refuses writes, as after a failover", Away: true, Buckets: 2,
+			Name: "redis-readonly", What: "Redis becomes a replica that refuses writes, as after a failover", Away: true, Answers: true, Buckets: 2,
 			Hurt: func(tb testing.TB, w *World) { must(tb, w.Direct.ReplicaOf(tb.Context(), "127.0.0.1", "1").Err()) },
 			Heal: func(tb testing.TB, w *World) { must(tb, w.Direct.ReplicaOf(tb.Context(), "NO", "ONE").Err()) },
 		},
@@ -170,7 +170,7 @@ func redisFaults() []Fault {
 			},
 		},
 		{
-			Name: "redis-out-of-memory", What: "Redis has no memory left (noeviction)", Away: true, Buckets: 2,
+			Name: "redis-out-of-memory", What: "Redis has no memory left (noeviction)", Away: true, Answers: true, Buckets: 2,
 			Hurt: func(tb testing.TB, w *World) { w.set(tb, "maxmemory", "1") },
 			Heal: func(tb testing.TB, w *World) { w.set(tb, "maxmemory", "0") },
 		},

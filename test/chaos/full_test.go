@@ -50,7 +50,7 @@ func TestChaos(t *testing.T) {
 				figures := w.Play(t, f, Timed(3*time.Second))
 				all = append(all, figures)
 				t.Logf("%s: %s; recovered after %v", f.Name, figures.answersText(), round(figures.Recovered))
-				for _, wrong := range slices.Concat(figures.wrong(), figures.late()) {
+				for _, wrong := range slices.Concat(figures.wrong(redisTimeout), figures.late()) {
 					t.Errorf("%s: %s", f.Name, wrong)
 				}
 			}
@@ -78,7 +78,7 @@ func TestSoak(t *testing.T) {
 	w := NewWorld(t, e2e.PatientConfig(t), Setup{})
 	s := w.Soak(t, d, func(f Figures) {
 		t.Logf("%s: recovered after %v", f.Fault.Name, round(f.Recovered))
-		for _, wrong := range f.wrong() {
+		for _, wrong := range f.wrong(redisTimeout) {
 			t.Errorf("%s: %s", f.Fault.Name, wrong)
 		}
 	})

@@ -156,25 +156,29 @@ func (w *World) Spoil(tb testing.TB, kind, attributes string) {
 // Mend takes all toxics away.
 func (w *World) Mend(testing.TB) { w.proxy.Toxics.ResetToxics(context.Background()) }
 
-// degraded says whether any gate decides without Redis, by what it tells of itself.
+// degraded says whether any gate decides without Redis, by what the gate tells of itself.
 func (w *World) degraded(tb testing.TB) bool {
 	tb.Helper()
 	for _, g := range w.Gates {
 		m := g.Metrics(tb)
-		if m["refrakt_gate_fallback_active"] == 1 || m[`refrakt_gate_queue_state{state="unknown"}`] == 1 {
+		if m[`refrakt_gate_breaker_open{breaker="limiter"}`] == 1 || m[`refrakt_gate_breaker_open{breaker="queue"}`] == 1 || m[`refrakt_gate_queue_state{state="unknown"}`] == 1 {
 			return true
 		}
 	}
 	return false
 }
 
-// awaitFallback waits until every gate decides by its own buckets.
-func (w *World) awaitFallback(tb testing.TB) {
+// awaitOpen waits until every gate decides by its own buckets and, if queue says so, does not ask about the queue.
+func (w *World) awaitOpen(tb testing.TB, queue bool) {
 	tb.Helper()
 	e2e.Poll(tb, time.Minute, "the breakers to open", func() error {
 		for _, g := range w.Gates {
-			if g.Metrics(tb)["refrakt_gate_fallback_active"] != 1 {
-				return errors.New("one is closed")
+			m := g.Metrics(tb)
+			if m[`refrakt_gate_breaker_open{breaker="limiter"}`] != 1 {
+				return errors.New("that of the buckets is closed")
+			}
+			if queue && m[`refrakt_gate_breaker_open{breaker="queue"}`] != 1 {
+				return errors.New("that of the queue is closed")
 			}
 		}
 		return nil

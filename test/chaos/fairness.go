@@ -15,8 +15,8 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
 
-// Shares is what each caller got of a fleet of three gates on one Redis that all of them asked without end.
-type Shares struct {
+// Fairness is what each caller got of a fleet of three gates on one Redis that all of them asked without end.
+type Fairness struct {
 	For      time.Duration
 	Asked    int
 	Least    float64 // part of capacity + rate·t that the caller got who got least
@@ -37,8 +37,8 @@ type request struct {
 	admitted   bool
 }
 
-// PlayShares has every caller ask all three gates at once for so long.
-func PlayShares(tb testing.TB, d time.Duration) Shares {
+// PlayFairness has every caller ask all three gates at once for so long.
+func PlayFairness(tb testing.TB, d time.Duration) Fairness {
 	tb.Helper()
 	api := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	tb.Cleanup(api.Close)
@@ -50,7 +50,7 @@ func PlayShares(tb testing.TB, d time.Duration) Shares {
 	for range 3 {
 		envoys = append(envoys, e2e.StartEnvoy(tb, e2e.PatientConfig(tb), strings.TrimPrefix(api.URL, "http://"), e2e.StartGate(tb, settings).GRPC))
 	}
-	out := Shares{For: d, Least: 1}
+	out := Fairness{For: d, Least: 1}
 	ctx, cancel := context.WithTimeout(tb.Context(), d)
 	defer cancel()
 	var mu sync.Mutex
@@ -84,7 +84,7 @@ func PlayShares(tb testing.TB, d time.Duration) Shares {
 }
 
 // judge holds one caller's requests to a bucket that was full when it came.
-func (s *Shares) judge(requests []request) {
+func (s *Fairness) judge(requests []request) {
 	var sent, done []time.Time // of those that were admitted
 	first, last := requests[0].done, requests[0].sent
 	for _, r := range requests {
@@ -132,12 +132,12 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-func (s Shares) seen() string {
+func (s Fairness) seen() string {
 	return fmt.Sprintf("of capacity + rate·t, who got least got %.2f %%, and nobody more than %d above it in any span of time; %d of %d requests were denied with a token there",
 		100*s.Least, s.Above, s.Deprived, s.Asked)
 }
 
-func (s Shares) wrong() (wrong []string) {
+func (s Fairness) wrong() (wrong []string) {
 	if s.Failed > 0 {
 		wrong = append(wrong, fmt.Sprintf("%d requests got another answer than 200 or 429", s.Failed))
 	}
@@ -151,7 +151,7 @@ func (s Shares) wrong() (wrong []string) {
 }
 
 // late lists the targets that were missed: on a machine that is too slow callers can't ask often enough.
-func (s Shares) late() (missed []string) {
+func (s Fairness) late() (missed []string) {
 	if s.Least < 0.999 {
 		missed = append(missed, fmt.Sprintf("a caller got %.2f %% of what its bucket held, the target is 99.9 %%", 100*s.Least))
 	}

@@ -11,17 +11,17 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
 
-// Told is what became of clients that a full queue sent away and that came back when they were told to.
-type Told struct {
+// RetryAfter is what became of clients that a full queue sent away, and that came back when Retry-After told them to.
+type RetryAfter struct {
 	Clients, Back, Room int           // Room: of those that came back, who found it
 	Longest             time.Duration // that one was told to wait
 	Last                time.Duration // until the last was in
 	Shortest            time.Duration // in which workers could have taken all
 }
 
-// PlayTold has so many clients come at once to three gates, before a queue that was filled past them and that workers
+// PlayRetryAfter has so many clients come at once to three gates, before a queue that was filled past them and that workers
 // drain by 20 jobs a second. All obey.
-func PlayTold(tb testing.TB, clients int) Told {
+func PlayRetryAfter(tb testing.TB, clients int) RetryAfter {
 	tb.Helper()
 	const limit, perSecond = 20, 20
 	s := startFleet(tb, map[string]string{
@@ -48,7 +48,7 @@ func PlayTold(tb testing.TB, clients int) Told {
 		return nil
 	})
 
-	out := Told{Clients: clients}
+	out := RetryAfter{Clients: clients}
 	out.Shortest = time.Duration(int(s.Client.LLen(tb.Context(), queued).Val())-limit+clients) * time.Second / perSecond
 	begin := time.Now()
 	var mu sync.Mutex
@@ -89,12 +89,12 @@ func PlayTold(tb testing.TB, clients int) Told {
 	return out
 }
 
-func (t Told) seen() string {
+func (t RetryAfter) seen() string {
 	return fmt.Sprintf("%d of %d times who came back found room; the last of %d was in after %v, where workers need %v for all; told %v at most",
 		t.Room, t.Back, t.Clients, round(t.Last), t.Shortest, t.Longest)
 }
 
-func (t Told) wrong() (wrong []string) {
+func (t RetryAfter) wrong() (wrong []string) {
 	if t.Back == 0 {
 		wrong = append(wrong, "nobody was sent away")
 	}
@@ -102,7 +102,7 @@ func (t Told) wrong() (wrong []string) {
 }
 
 // late lists the targets that were missed: on a machine that is busy otherwise workers don't drain steadily.
-func (t Told) late() (missed []string) {
+func (t RetryAfter) late() (missed []string) {
 	if t.Room < t.Back*9/10 {
 		missed = append(missed, fmt.Sprintf("%d of %d that came back as told found room, the target is nine of ten", t.Room, t.Back))
 	}

@@ -5,18 +5,27 @@ import (
 	"time"
 )
 
-// TestAdmission plays briefly what `make chaos` measures. What depends on the machine's speed is only logged.
+// TestAdmission plays briefly what `make chaos` measures. Whether a client that waits as it is told finds room, and
+// whether the state flaps, is the gate's doing and asserted here too. What depends on the machine's speed is only logged.
 func TestAdmission(t *testing.T) {
-	report := func(t *testing.T, f interface{ wrong() []string }) {
+	report := func(t *testing.T, f interface{ wrong() []string }, more ...string) {
 		t.Helper()
 		t.Logf("%+v", f)
-		for _, wrong := range f.wrong() {
+		for _, wrong := range append(f.wrong(), more...) {
 			t.Error(wrong)
 		}
 	}
 	t.Run("bursts", func(t *testing.T) { t.Parallel(); report(t, PlayBursts(t, 3)) })
 	t.Run("drained", func(t *testing.T) { t.Parallel(); report(t, PlayDrained(t, 4*time.Second)) })
-	t.Run("threshold", func(t *testing.T) { t.Parallel(); report(t, PlayThreshold(t, 4*time.Second)) })
-	t.Run("retry-after", func(t *testing.T) { t.Parallel(); report(t, PlayRetryAfter(t, 30)) })
+	t.Run("threshold", func(t *testing.T) {
+		t.Parallel()
+		f := PlayThreshold(t, 4*time.Second)
+		report(t, f, f.late()...)
+	})
+	t.Run("retry-after", func(t *testing.T) {
+		t.Parallel()
+		f := PlayRetryAfter(t, 30)
+		report(t, f, f.late()...)
+	})
 	t.Run("fairness", func(t *testing.T) { t.Parallel(); report(t, PlayFairness(t, 5*time.Second)) })
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
-// details are the sentences of the denials; the one for rate_limited is what the
-// API's clients know from before.
+// details are the texts of the denials. Clients of the API know the one for rate_limited
+// already.
 var details = map[Reason]string{
 	ReasonRateLimited:        "Too Many Requests",
 	ReasonQueueFull:          "The job queue is full. Please retry later.",
@@ -24,7 +24,7 @@ var details = map[Reason]string{
 	ReasonInternal:           "The gateway failed. Please retry later.",
 }
 
-// answer turns a decision and its record into the reply to Envoy.
+// answer makes the reply to Envoy from a decision and its record.
 func answer(d Decision, r *gatev1.Decision, form HeaderForm) envoy.Reply {
 	reply := envoy.Reply{Metadata: metadata(r)}
 	if d.Denied {
@@ -36,7 +36,7 @@ func answer(d Decision, r *gatev1.Decision, form HeaderForm) envoy.Reply {
 		reply.Headers = []envoy.Header{
 			{Name: "content-type", Value: "application/json"},
 			{Name: "retry-after", Value: seconds(max(d.Wait, time.Second))},
-			// Keeps an Envoy on the client's side from retrying (envoyproxy/envoy#4972).
+			// An Envoy on the client's side does not retry then (envoyproxy/envoy#4972).
 			{Name: "x-envoy-ratelimited", Value: "true"},
 		}
 	}
@@ -46,9 +46,9 @@ func answer(d Decision, r *gatev1.Decision, form HeaderForm) envoy.Reply {
 	return reply
 }
 
-// bucketHeaders tell the client about its emptiest bucket, in the form of
-// draft-ietf-httpapi-ratelimit-headers or in the older one, whose reset is the
-// time until the bucket is full.
+// bucketHeaders tell the client the state of its emptiest bucket. The form is that of
+// draft-ietf-httpapi-ratelimit-headers, or the older one, whose reset is the time until
+// the bucket is full.
 func bucketHeaders(p Policy, r quota.Result, form HeaderForm) []envoy.Header {
 	switch form {
 	case HeadersDraft:
@@ -67,7 +67,7 @@ func bucketHeaders(p Policy, r quota.Result, form HeaderForm) []envoy.Header {
 	}
 }
 
-// seconds rounds up: a client that comes back a second early is denied again.
+// seconds rounds up: a client that comes back too early is denied again.
 func seconds(d time.Duration) string {
 	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
 }

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// guard runs one part of a Check and returns whether it came to its end. A panic ends
-// that part alone; it is logged with its stack.
+// guard runs one part of a Check and returns whether the part came to its end. A panic
+// ends that part alone and is logged with its stack.
 func (s *Server) guard(ctx context.Context, doing string, part func()) (done bool) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -20,18 +20,18 @@ func (s *Server) guard(ctx context.Context, doing string, part func()) (done boo
 	return true
 }
 
-// reportPanic is called by the function that has recovered the panic.
+// reportPanic logs a panic. The function that recovers the panic must call it directly.
 func (s *Server) reportPanic(ctx context.Context, doing string, p any) {
 	defer func() { _ = recover() }() // the logger may be what panics
-	// A panic from somewhere else is a complaint of another kind, with a stack of its own.
+	// Panics from different places are complaints of different kinds: each has its stack.
 	const callers = 3 // runtime.Callers, reportPanic and the function that recovered
 	var place [8]uintptr
 	runtime.Callers(callers, place[:])
 	s.complain(ctx, place, "panic while "+doing, "panic", p, "stack", string(debug.Stack()))
 }
 
-// complain logs an error that could come with every request: each kind once a minute.
-// There must be few kinds, none made from what clients send.
+// complain logs an error that every request could cause. Each kind of error is logged
+// once a minute. Text from a client must not make a kind: there would be too many.
 func (s *Server) complain(ctx context.Context, kind any, msg string, args ...any) {
 	if s.complaints.due(kind, time.Now()) {
 		s.log.ErrorContext(ctx, msg, args...)

@@ -8,53 +8,67 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/internal/settings"
 )
 
-// FailureMode says what becomes of a request when a check can't be made.
+// FailureMode decides a request for which a check can't be made.
 type FailureMode string
 
-// The failure modes. Local is for the buckets only: this process's own decide.
+// The failure modes.
 const (
+	// FailLocal has the buckets of this process decide. It is for the limits alone.
 	FailLocal FailureMode = "local"
+	// FailAllow lets the request pass.
 	FailAllow FailureMode = "allow"
-	FailDeny  FailureMode = "deny"
+	// FailDeny denies the request with a 503.
+	FailDeny FailureMode = "deny"
 )
 
-// HeaderForm says how a client is told about its bucket.
+// HeaderForm is the form of the response headers that tell a client about its bucket.
 type HeaderForm string
 
-// The header forms: of the IETF draft (RateLimit, RateLimit-Policy), the older
-// X-RateLimit-* ones, or none.
+// The forms of the headers.
 const (
-	HeadersDraft  HeaderForm = "draft"
+	// HeadersDraft is that of the IETF draft: RateLimit and RateLimit-Policy.
+	HeadersDraft HeaderForm = "draft"
+	// HeadersLegacy is the older one: X-RateLimit-Limit, -Remaining and -Reset.
 	HeadersLegacy HeaderForm = "legacy"
-	HeadersOff    HeaderForm = "off"
+	// HeadersOff sends none.
+	HeadersOff HeaderForm = "off"
 )
 
-// Config says who a caller is and what is enforced.
+// Config says who a caller is and which checks are made.
 type Config struct {
+	// LimitEnabled switches the rate limits on. If it is false, the queue alone is checked.
 	LimitEnabled bool `env:"RATE_LIMIT_ENABLED" envDefault:"true"`
 	Switches
+	// LimitFailureMode decides while the shared buckets can't be asked.
 	LimitFailureMode FailureMode `env:"RATE_LIMIT_FAILURE_MODE" envDefault:"local"`
+	// QueueFailureMode decides while the state of the queue is unknown: allow or deny.
 	QueueFailureMode FailureMode `env:"QUEUE_FAILURE_MODE" envDefault:"allow"`
-	Headers          HeaderForm  `env:"RATE_LIMIT_HEADERS" envDefault:"draft"`
-	// ClientIPHeader is a header with the client's address that trusted proxies
-	// set; empty: only X-Forwarded-For is read.
-	ClientIPHeader string  `env:"CLIENT_IP_HEADER" envDefault:"CF-Connecting-IP"`
+	// Headers is the form of the headers that tell a client about its bucket.
+	Headers HeaderForm `env:"RATE_LIMIT_HEADERS" envDefault:"draft"`
+	// ClientIPHeader names the header in which a trusted proxy sends the address of the
+	// client, as CF-Connecting-IP does. If it is empty, X-Forwarded-For alone is read.
+	ClientIPHeader string `env:"CLIENT_IP_HEADER" envDefault:"CF-Connecting-IP"`
+	// TrustedProxies are the peers whose headers are believed, such as 10.0.0.0/8.
 	TrustedProxies Proxies `env:"TRUSTED_PROXIES" envDefault:"127.0.0.0/8,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7,unix"`
-	// UserSources is where a user is looked for, in order.
+	// UserSources are where a request may name its user. The first source that names one
+	// decides.
 	UserSources UserSources `env:"USER_ID_SOURCES" envDefault:"header,query"`
-	// JWTPayload is the payload_in_metadata of Envoy's jwt_authn provider; the claims
-	// are looked for there. An empty JWTTierClaim: no token makes a caller premium.
-	JWTPayload   string `env:"JWT_PAYLOAD_KEY" envDefault:"jwt_payload"`
+	// JWTPayload is the payload_in_metadata of Envoy's jwt_authn provider: the key of the
+	// metadata that holds the claims.
+	JWTPayload string `env:"JWT_PAYLOAD_KEY" envDefault:"jwt_payload"`
+	// JWTUserClaim is the claim that names the user.
 	JWTUserClaim string `env:"JWT_USER_CLAIM" envDefault:"sub"`
+	// JWTTierClaim is the claim that makes a caller premium if its value is "premium". If
+	// it is empty, no token does.
 	JWTTierClaim string `env:"JWT_TIER_CLAIM"`
-	// RedisTimeout bounds all that one Check waits for Redis.
+	// RedisTimeout bounds the time that one Check waits for Redis, over all exchanges.
 	RedisTimeout time.Duration `env:"REDIS_TIMEOUT" envDefault:"100ms"`
-	// MaxChecks bounds the Checks under way; those beyond are decided at once, by
-	// the failure modes.
+	// MaxChecks bounds the number of Checks at the same time. The failure modes decide
+	// those above it, at once.
 	MaxChecks int `env:"MAX_CONCURRENT_CHECKS" envDefault:"4096"`
 }
 
-// Validate returns every mistake, each beginning with its variable's name.
+// Validate returns every mistake. Each begins with the name of its variable.
 func (c Config) Validate() []error {
 	var mistakes settings.Mistakes
 	mistakes.Add("RATE_LIMIT_FAILURE_MODE", settings.OneOf(c.LimitFailureMode, FailLocal, FailAllow, FailDeny))
@@ -68,7 +82,7 @@ func (c Config) Validate() []error {
 	return mistakes
 }
 
-// notToken says that r may not stand in a header's name (RFC 9110, section 5.6.2).
+// notToken says that the name of a header can't hold r (RFC 9110, section 5.6.2).
 func notToken(r rune) bool {
 	letterOrDigit := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
 	return !letterOrDigit && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)

@@ -69,8 +69,8 @@ func (s *Server) diagnose(ctx context.Context, r envoy.Request, d Decision) {
 	}
 }
 
-// isNormal says that a path is as an Envoy leaves it that normalises paths, merges
-// slashes and lets no escaped ones through.
+// isNormal says whether a path can come from an Envoy that normalises paths, merges
+// slashes and rejects escaped ones.
 func isNormal(path string) bool {
 	for i := 0; i < len(path); i++ {
 		rest := path[i:]
@@ -91,7 +91,7 @@ func isNormal(path string) bool {
 	return true
 }
 
-// isUnreservedOrSlash has the unreserved characters of RFC 3986, section 2.3.
+// isUnreservedOrSlash says whether c is unreserved (RFC 3986, section 2.3) or a slash.
 func isUnreservedOrSlash(c byte) bool {
 	letterOrDigit := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 	return letterOrDigit || strings.IndexByte(`-._~/\`, c) >= 0

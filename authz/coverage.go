@@ -9,24 +9,25 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/envoy"
 )
 
-// The gate is said to guard nothing once so many requests that could start a job were
-// not guarded, over so long a time, and none was guarded since the start.
+// A gate guards nothing if it let so many requests that could start a job pass unguarded,
+// over so long a time, and has guarded none since its start.
 const (
 	nothingRequests = 100
 	nothingTime     = 5 * time.Minute
 )
 
-// coverage notices a gate that guards nothing of what it is asked: Envoy asks about an
-// API under /api/run, say, and names no policy, so every request passes.
+// coverage notices a gate that guards nothing: Envoy asks about an API under /api/run,
+// for example, and names no policy, so every request passes.
 //
-// One request that is guarded shows that routes and gate fit. Until there is one, only
-// requests that could start a job count, so that a gate is not accused for what it is
-// right to let pass:
-//   - Their method is none of GET, HEAD and OPTIONS, which is what health checks send.
-//   - Their path is plain. envoy.yaml asks about every path that is not, scanners send
-//     such paths day and night, and a gate to which nobody has sent a job sees no other.
-//   - They are many, for a gate may be new, and come over minutes, for a burst may be one
-//     client's.
+// A single guarded request shows that routes and gate fit together. Until one comes,
+// coverage counts requests that could start a job, and no others. There must be no alarm
+// about requests that rightly pass:
+//   - Health checks use GET, HEAD or OPTIONS. These methods don't count.
+//   - Scanners send paths such as //x.php day and night, and envoy.yaml asks about every
+//     path that is not plain. A gate that nobody has sent a job yet is asked about no
+//     others. So a path must be plain to count.
+//   - A new gate has seen few requests, and a burst may come from one client. So there
+//     must be many requests, over minutes.
 //
 // The zero value is ready.
 type coverage struct {
@@ -37,8 +38,8 @@ type coverage struct {
 	first, last time.Time // when they came
 }
 
-// note enters a request that was decided. It returns true for the one by which the gate
-// has come to guard nothing.
+// note enters a decided request. It returns true once: for the request after which the
+// gate is known to guard nothing.
 func (c *coverage) note(r envoy.Request, p Policy, now time.Time) (isNew bool) {
 	switch {
 	case c.guarded.Load():

@@ -7,8 +7,8 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
-// decide goes through the checks in their fixed order: what costs nothing first,
-// and no token is spent on a request that the queue turns away.
+// decide makes the checks in a fixed order. Checks that cost nothing come first, and
+// the queue before the buckets: a request that the queue refuses costs no token.
 func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overloaded bool) {
 	d.Policy, d.Reason = classify(r.Policy, r.Path), ReasonOK
 	switches := s.switches.Load()
@@ -25,7 +25,7 @@ func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overl
 		d.Reason = ReasonPreflight
 		return
 	case overloaded:
-		s.complain(ctx, ReasonOverloaded, "more Checks at once than MAX_CONCURRENT_CHECKS; those beyond are decided by the failure modes")
+		s.complain(ctx, ReasonOverloaded, "more Checks at once than MAX_CONCURRENT_CHECKS; the failure modes decide those above it")
 		d.apply(finding{reason: ReasonOverloaded, wait: after(failureRetry), fails: s.failsClosed()}, queueShadow && limitShadow)
 		return
 	}
@@ -45,7 +45,7 @@ func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overl
 	if s.cfg.LimitEnabled {
 		limited, paid := s.take(ctx, caller, d)
 		if limited.fails && !limitShadow && provisional && !queueShadow {
-			// The queue comes first: a client that both turn away hears of the queue alone.
+			// The queue comes first: a client that both refuse is told of the queue alone.
 			limited, d.Bucket = queued, nil
 		}
 		if d.apply(limited, limitShadow) {
@@ -62,8 +62,8 @@ func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overl
 	}
 }
 
-// take asks the limiter for the caller's tokens. It returns what the buckets say against
-// the request, and the keys of those that were charged.
+// take asks the limiter for the caller's tokens. It returns the finding of the buckets
+// and the keys of the buckets that were charged.
 func (s *Server) take(ctx context.Context, caller Caller, d *Decision) (limited finding, charged []string) {
 	s.metrics.callers.WithLabelValues(string(caller.IPFrom), string(caller.UserFrom)).Inc()
 	if caller.IP == unknownIP {
@@ -98,20 +98,21 @@ func (s *Server) limit(p Policy, t Tier) quota.Limit {
 	return tiers.Plain
 }
 
-// refund returns the tokens of a request that the queue turned away after all.
-// If that fails the caller has paid for nothing, which is the safe side.
+// refund puts back the tokens of a request that Admit refused. If that fails, the caller
+// has paid for nothing: that is the safe side.
 func (s *Server) refund(ctx context.Context, d *Decision, keys []string) {
 	if err := s.limiter.Refund(ctx, *d.Bucket, keys...); err != nil {
 		s.log.DebugContext(ctx, "tokens not refunded", "error", err)
 	}
-	d.Bucket = nil // its state is not known any more
+	d.Bucket = nil // its state is no longer known
 }
 
-// addsJob says whether a request is sure to become a job. One to the assistant may.
+// addsJob says whether each request of a policy becomes a job. Some requests to the
+// assistant do, and the gate can't tell which.
 func addsJob(p Policy) bool { return p == PolicyRun }
 
-// isPreflight says that a browser only asks whether it may ask (fetch.spec.whatwg.org,
-// CORS-preflight request).
+// isPreflight says whether a request is a CORS preflight (fetch.spec.whatwg.org): the
+// browser asks which requests it may send.
 func isPreflight(r envoy.Request) bool {
 	_, origin := r.Header("origin")
 	_, method := r.Header("access-control-request-method")

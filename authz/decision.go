@@ -8,11 +8,11 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
-// Reason says why a request was decided as it was; it is a label of the metrics.
+// Reason is the reason for a decision; it is a label of the metrics.
 type Reason string
 
-// The reasons. With verdict allow, all from rate_limited to limiter_unavailable
-// mean that the check's shadow or failure mode let the request through.
+// The reasons. With the verdict allow, the reasons from rate_limited on say that a shadow
+// mode or a failure mode let the request pass.
 const (
 	ReasonOK                 Reason = "ok"
 	ReasonNotGuarded         Reason = "not_guarded"
@@ -27,39 +27,42 @@ const (
 	ReasonInternal           Reason = "internal"
 )
 
-// Decision is what becomes of one request.
+// Decision is the decision about one request.
 type Decision struct {
+	// Policy is the policy that the request falls under.
 	Policy Policy
+	// Reason says why the request was allowed or denied.
 	Reason Reason
+	// Denied says that the request does not pass.
 	Denied bool
 	// Shadow says that a check in shadow mode would have denied the request.
 	Shadow bool
-	// Wait is how long the client is told to wait; 0 if it may pass.
+	// Wait is the Retry-After of a denial; 0 if the request may pass.
 	Wait time.Duration
 	// Charged is the caller whose buckets were asked; the zero Caller if none were.
 	Charged Caller
-	// Bucket is the state of the caller's buckets; nil if it is not known.
+	// Bucket is the state of the caller's emptiest bucket; nil if it is not known.
 	Bucket *quota.Result
 }
 
-// finding is what one check says against a request; the zero value is nothing.
+// finding is what one check found against a request. The zero value says that it found
+// nothing.
 type finding struct {
 	reason Reason
-	// wait is asked only if the client is told.
+	// wait returns the Retry-After. It is called only if the client is told.
 	wait func() time.Duration
-	// fails says that the request fails the check; otherwise the check could not
-	// be made and its failure mode lets the request through.
+	// fails says that the request fails the check. If it is false, the check could not
+	// be made, and its failure mode lets the request pass.
 	fails bool
 }
 
-// after is a wait that is known beforehand.
+// after returns a wait that is known already.
 func after(wait time.Duration) func() time.Duration {
 	return func() time.Duration { return wait }
 }
 
-// apply enters a check's finding into the decision and says whether the request
-// is denied. The first finding stays the reason, save that a denial overrides
-// what was only noted.
+// apply enters the finding of a check into the decision and says whether the request is
+// denied. The reason is that of the denial or, if nothing denies, of the first finding.
 func (d *Decision) apply(f finding, shadow bool) (denied bool) {
 	if f.reason == "" {
 		return false
@@ -75,7 +78,7 @@ func (d *Decision) apply(f finding, shadow bool) (denied bool) {
 	return d.Denied
 }
 
-// queueFinding judges the state of the queue.
+// queueFinding is what the verdict of the queue says against a request.
 func queueFinding(v backpressure.Verdict, mode FailureMode) finding {
 	switch v.State {
 	case backpressure.StateOK:
@@ -89,8 +92,8 @@ func queueFinding(v backpressure.Verdict, mode FailureMode) finding {
 	}
 }
 
-// limitFinding judges the answer of the limiter. With mode local the limiter
-// answers from this process's buckets and does not fail with ErrUnavailable.
+// limitFinding is what the answer of the limiter says against a request. With the mode
+// local, the limiter asks the buckets of this process and does not return ErrUnavailable.
 func limitFinding(r quota.Result, err error, mode FailureMode, retry time.Duration) finding {
 	switch {
 	case errors.Is(err, quota.ErrUnavailable):

@@ -8,7 +8,7 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/envoy"
 )
 
-// Tier is what a caller has paid for.
+// Tier decides how large the buckets of a caller are.
 type Tier string
 
 // The tiers.
@@ -18,32 +18,41 @@ const (
 )
 
 const (
-	// maxHops and maxForwarded bound how much of X-Forwarded-For is read, from the right.
+	// maxHops and maxForwarded (bytes) bound how much of X-Forwarded-For is read, from
+	// the right.
 	maxHops      = 32
 	maxForwarded = 4 << 10
-	// maxAddr is longer than any address with port, brackets and zone.
-	maxAddr   = 80
+	// maxAddr is the length of the longest address that is read, with port, brackets and
+	// zone.
+	maxAddr = 80
+	// maxUserID is the length in bytes of the longest user id.
 	maxUserID = 256
 )
 
-// Caller is whose buckets a request is charged to.
+// Caller is the sender of a request, to whose buckets the request is charged.
 type Caller struct {
-	// IP and User are bucket subjects. User is empty for an anonymous caller.
-	IP, User string
-	// IPFrom and UserFrom say what told them; they are labels of the metrics.
+	// IP is the subject of the bucket of the address: "ip:192.0.2.1", "ip:2001:db8::/64"
+	// or, if the address is not known, "ip:unknown".
+	IP string
+	// User is the subject of the bucket of the user: "user:" or "jwt:" and a hash. It is
+	// empty for an anonymous caller, who has no such bucket.
+	User string
+	// IPFrom and UserFrom say where address and user were found. They are labels of the
+	// metrics.
 	IPFrom   IPSource
 	UserFrom UserSource
-	Tier     Tier
+	// Tier is plain or premium.
+	Tier Tier
 	// BadIPHeader says that a trusted peer sent CLIENT_IP_HEADER with a value that is no
 	// address, or several times.
 	BadIPHeader bool
 }
 
-// IPSource is what told the address of a caller.
+// IPSource is where the address of a caller was found.
 type IPSource string
 
-// The sources of an address. IPFromProxy is a trusted proxy's own: it named nobody
-// who is not a trusted proxy too, so all its clients share one bucket.
+// The sources of an address. IPFromProxy is the address of a trusted proxy: the proxy
+// named nobody but trusted proxies, so all its clients share one bucket.
 const (
 	IPFromHeader    IPSource = "client_ip_header"
 	IPFromForwarded IPSource = "x_forwarded_for"
@@ -52,7 +61,7 @@ const (
 	IPFromNothing   IPSource = "unknown"
 )
 
-// unknownIP is the subject that all callers without an address share.
+// unknownIP is the subject of all callers without an address.
 const unknownIP = "ip:unknown"
 
 // identifier finds out who sent a request.
@@ -91,7 +100,7 @@ func (i identifier) identify(r envoy.Request) Caller {
 	return c
 }
 
-// isPremium believes a trusted proxy's header, and the claim of a verified token.
+// isPremium believes the header of a trusted proxy and the claim of a verified token.
 func (i identifier) isPremium(r envoy.Request, fromProxy bool) bool {
 	if tier, lines := r.Header("x-ratelimit-tier"); fromProxy && lines == 1 && strings.EqualFold(strings.TrimSpace(tier), string(TierPremium)) {
 		return true
@@ -103,9 +112,9 @@ func (i identifier) isPremium(r envoy.Request, fromProxy bool) bool {
 	return ok && strings.EqualFold(tier, string(TierPremium))
 }
 
-// clientIP returns the address of the client, or the zero Addr. Headers are
-// believed only from a trusted peer: anybody else could write anything into them.
-// badHeader says that such a peer sent the header and that it could not be read.
+// clientIP returns the address of the client, or the zero Addr. It believes the headers
+// of a trusted peer alone: anybody else could write anything into them. badHeader says
+// that a trusted peer sent the header with something else than one address.
 func clientIP(r envoy.Request, fromProxy bool, trusted Proxies, header string) (ip netip.Addr, from IPSource, badHeader bool) {
 	if !fromProxy {
 		return r.Peer.Addr, IPFromPeer, false
@@ -128,12 +137,12 @@ func clientIP(r envoy.Request, fromProxy bool, trusted Proxies, header string) (
 	}
 }
 
-// lastUntrusted walks X-Forwarded-For from the right, where the nearest proxy
-// wrote, over the hops of trusted proxies to the first that is not one. It stops
-// at what is no address and returns the last good hop, or the zero Addr.
+// lastUntrusted reads X-Forwarded-For from the right, where the nearest proxy wrote. It
+// returns the first hop that is no trusted proxy. If it comes to the left end or to
+// something that is no address, it returns the hop before that, or the zero Addr.
 func lastUntrusted(forwarded string, trusted Proxies) netip.Addr {
 	if cut := len(forwarded) - maxForwarded; cut > 0 {
-		// What is left of the hop that was cut through is not looked at.
+		// The cut may go through a hop; the rest of that hop is skipped.
 		_, forwarded, _ = strings.Cut(forwarded[cut:], ",")
 	}
 	var last netip.Addr
@@ -204,8 +213,8 @@ func withoutPort(s string) (netip.Addr, bool) {
 // plain is an address without a zone; IPv4 that is written as IPv6 is IPv4.
 func plain(ip netip.Addr) netip.Addr { return ip.Unmap().WithZone("") }
 
-// ipSubject names the bucket of an address. An IPv6 client has a whole /64 to
-// pick addresses from, so that is what is limited.
+// ipSubject returns the subject of an address. An IPv6 client can choose any address of
+// its /64, so the /64 has the bucket.
 func ipSubject(ip netip.Addr) string {
 	if ip.Is4() {
 		return "ip:" + ip.String()

@@ -19,7 +19,7 @@ type metrics struct {
 	shadow         *prometheus.GaugeVec
 }
 
-// newMetrics registers the series; s is asked at each scrape.
+// newMetrics registers the series. Some of them ask s at each scrape.
 func newMetrics(reg prometheus.Registerer, s *Server, users UserSources) *metrics {
 	f := promauto.With(reg)
 	m := &metrics{
@@ -33,11 +33,11 @@ func newMetrics(reg prometheus.Registerer, s *Server, users UserSources) *metric
 		}, []string{"policy"}),
 		shadow: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "refrakt_gate_shadow_active",
-			Help: "1 while a check (limit, queue) only records what it would deny, 0 while it is enforced.",
+			Help: "1 while a check (limit, queue) is in shadow mode and denies nothing, 0 while it is enforced.",
 		}, []string{"check", "policy"}),
 		callers: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "refrakt_gate_callers_total",
-			Help: "Requests whose buckets were asked, by what told the client's address and its user.",
+			Help: "Requests whose buckets were asked, by where the address of the client and its user were found.",
 		}, []string{"ip_from", "user_from"}),
 		configWarnings: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "refrakt_gate_envoy_doubts_total",
@@ -45,7 +45,7 @@ func newMetrics(reg prometheus.Registerer, s *Server, users UserSources) *metric
 		}, []string{"about"}),
 		ambiguous: f.NewCounter(prometheus.CounterOpts{
 			Name: "refrakt_gate_ambiguous_users_total",
-			Help: "Requests that named a user ambiguously and were counted as anonymous.",
+			Help: "Requests that named more than one user, or none for sure, and counted as anonymous.",
 		}),
 		unknownIP: f.NewCounter(prometheus.CounterOpts{
 			Name: "refrakt_gate_unknown_ips_total",
@@ -53,13 +53,13 @@ func newMetrics(reg prometheus.Registerer, s *Server, users UserSources) *metric
 		}),
 		duration: f.NewHistogram(prometheus.HistogramOpts{
 			Name:    "refrakt_gate_check_duration_seconds",
-			Help:    "Time from Envoy's question to the answer, waiting for Redis included.",
+			Help:    "Duration of a Check, with the time that it waits for Redis.",
 			Buckets: []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25},
 		}),
 	}
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "refrakt_gate_checks_in_progress",
-		Help: "Questions of Envoy that are being decided.",
+		Help: "Checks that are under way.",
 	}, func() float64 { return float64(s.underWay.Load()) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "refrakt_gate_guards_nothing",
@@ -70,7 +70,7 @@ func newMetrics(reg prometheus.Registerer, s *Server, users UserSources) *metric
 		}
 		return 0
 	})
-	// What alerts divide by or watch for is there, at 0, from the beginning.
+	// Series that alerts use exist from the start, with the value 0.
 	for _, p := range []Policy{PolicyRun, PolicyAssistant} {
 		m.decisions.WithLabelValues(string(p), "allow", string(ReasonOK))
 		for _, r := range []Reason{ReasonRateLimited, ReasonQueueFull, ReasonQueueSlow, ReasonQueueUnknown, ReasonLimiterUnavailable, ReasonOverloaded, ReasonInternal} {
@@ -90,7 +90,7 @@ func newMetrics(reg prometheus.Registerer, s *Server, users UserSources) *metric
 	return m
 }
 
-// count enters one decision and the time that the Check took.
+// count enters one decision and the duration of its Check.
 func (m *metrics) count(d Decision, took time.Duration) {
 	m.duration.Observe(took.Seconds())
 	m.decisions.WithLabelValues(string(d.Policy), verdict(d.Denied), string(d.Reason)).Inc()
@@ -99,7 +99,7 @@ func (m *metrics) count(d Decision, took time.Duration) {
 	}
 }
 
-// show tells which checks are in shadow mode.
+// show sets the gauges that say which checks are in shadow mode.
 func (m *metrics) show(s Switches) {
 	for check, shadow := range map[string]Shadow{"limit": s.LimitShadow, "queue": s.QueueShadow} {
 		for _, p := range []Policy{PolicyRun, PolicyAssistant} {

@@ -9,15 +9,16 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/envoy"
 )
 
-// Proxies is a set of peers whose headers are believed. The zero value is empty.
+// Proxies is a set of peers whose headers are believed. The zero value is the empty set.
 type Proxies struct {
 	prefixes []netip.Prefix
 	unix     bool
 	text     string
 }
 
-// UnmarshalText reads a comma-separated list of CIDRs, addresses and the word
-// unix (a peer on a unix socket), or the word none alone.
+// UnmarshalText reads a comma-separated list of CIDRs, addresses and the word unix (a
+// peer on a unix socket): "10.0.0.0/8,2001:db8::5,unix". The word none, alone, is the
+// empty set.
 func (p *Proxies) UnmarshalText(text []byte) error {
 	*p = Proxies{text: string(text)}
 	items := strings.Split(string(text), ",")
@@ -55,7 +56,7 @@ func (p *Proxies) UnmarshalText(text []byte) error {
 // String returns the list as it was given.
 func (p Proxies) String() string { return p.text }
 
-// Contains says whether the peer is one of the set.
+// Contains says whether the peer is in the set.
 func (p Proxies) Contains(peer envoy.Peer) bool {
 	if peer.Unix {
 		return p.unix

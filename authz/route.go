@@ -2,26 +2,28 @@ package authz
 
 import "strings"
 
-// Policy names what is guarded; it is a label of the metrics.
+// Policy is the set of limits that a request falls under; it is a label of the metrics.
 type Policy string
 
-// The policies. Only run and assistant are limited.
+// The policies.
 const (
-	PolicyRun       Policy = "run"
+	// PolicyRun guards /run and all paths below it.
+	PolicyRun Policy = "run"
+	// PolicyAssistant guards /assistant and all paths below it.
 	PolicyAssistant Policy = "assistant"
-	// PolicyUnknown is a context extension that names no policy: a mistake in
-	// Envoy's configuration.
+	// PolicyUnknown stands for a policy that Envoy's route names and that does not exist:
+	// a mistake in Envoy's configuration.
 	PolicyUnknown Policy = "unknown"
-	// PolicyNone is a request to something that is not guarded.
+	// PolicyNone stands for a request that is not guarded.
 	PolicyNone Policy = "none"
 )
 
-// maxPath bounds how much of a path is read, and how much of a query: more than
-// the longest that any browser or server takes.
+// maxPath is the length in bytes of the longest path, and of the longest query, that is
+// read. No browser or server takes a longer one.
 const maxPath = 8 << 10
 
-// classify says which policy a request falls under: the one that Envoy's route
-// names or, where it names none, that of the path.
+// classify returns the policy that Envoy's route names or, if the route names none, the
+// policy of the path.
 func classify(extension, path string) Policy {
 	switch p := Policy(extension); p {
 	case "":
@@ -33,12 +35,11 @@ func classify(extension, path string) Policy {
 	}
 }
 
-// classifyPath reads a :path as the API behind it may read it, decoded once. /run and
-// everything below it is run. Some servers resolve dots, others serve /run/.. as
-// something below /run, so either form of the path guards it. Where the two name
-// different policies run counts: its requests are sure to become jobs, and each is
-// admitted by itself. A path that can't be read counts as run too, and so does one
-// that is too long to be read, never as unguarded.
+// classifyPath returns the policy of a :path, decoded once as the API decodes it. Some
+// servers resolve dots, others serve /run/.. as a path below /run. So a path is guarded
+// if either form of it is. If the two forms have different policies, run counts as the
+// stricter one: each of its requests becomes a job, so each is admitted by itself. A
+// path that can't be read, or is too long, counts as run, never as unguarded.
 func classifyPath(path string) Policy {
 	raw, ok := pathOnly(path)
 	if !ok {
@@ -57,7 +58,8 @@ func classifyPath(path string) Policy {
 	return PolicyNone
 }
 
-// pathOnly is a :path without query and fragment, unless it is too long.
+// pathOnly returns a :path without query and fragment. It is not ok if that is too long;
+// raw is its beginning then.
 func pathOnly(path string) (raw string, ok bool) {
 	head := path[:min(len(path), maxPath+1)]
 	if i := strings.IndexAny(head, "?#"); i >= 0 {
@@ -96,8 +98,8 @@ func firstSegments(path string) (literal, resolved string) {
 	return literal, resolved
 }
 
-// unescape decodes percent escapes once, as uvicorn does: what is no valid
-// escape stays as it is. In a query, plus is a space.
+// unescape decodes percent escapes once, as uvicorn does: an escape that is not valid
+// stays as it is. In a query, plus is a space.
 func unescape(s string, query bool) string {
 	if !strings.ContainsAny(s, "%+") {
 		return s

@@ -1,7 +1,7 @@
-// Package authz is the decision: Envoy's question in, the verdict out. A
-// request's way is read top to bottom in [Server.Check] and decide (decide.go): what
-// kind of request it is (route.go), who sent it (identity.go), what the queue and the
-// buckets say (decision.go), and the reply (record.go, answer.go).
+// Package authz decides one request: a CheckRequest comes in, a verdict goes out.
+// Read [Server.Check] and decide (decide.go) from top to bottom. They ask what kind of
+// request it is (route.go), who sent it (identity.go), what the queue and the buckets
+// say (decision.go), and write the reply (record.go, answer.go).
 package authz
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
-// Limiter takes tokens; see [quota.Store].
+// Limiter takes tokens from the buckets of a caller; see [quota.Store].
 type Limiter interface {
 	Take(ctx context.Context, limit quota.Limit, keys ...string) (quota.Result, error)
 	Refund(ctx context.Context, r quota.Result, keys ...string) error
@@ -28,17 +28,17 @@ type Limiter interface {
 
 // Queue says whether the job queue can take another job; see [backpressure.Monitor].
 type Queue interface {
-	// Shed judges the queue by what was seen last, without I/O. caller is the subject
-	// of the caller's address; addsJob says that Admit has the last word on this request.
+	// Shed judges the queue by the newest sample, without I/O. caller is the subject of
+	// the caller's address. addsJob says that Admit will be asked about this request.
 	Shed(caller string, addsJob bool) backpressure.Verdict
-	// Admit looks at the queue now and, if it is not full, counts one job in.
+	// Admit asks Redis whether the queue is full. If it is not, Admit counts one job in.
 	Admit(ctx context.Context, caller string) backpressure.Verdict
 }
 
-// Limits are the sizes of the buckets, by policy.
+// Limits has the limits of each policy.
 type Limits struct{ Run, Assistant quota.Tiers }
 
-// failureRetry is what a client is told to wait when the gate itself can't decide.
+// failureRetry is the Retry-After of a request that the gate could not decide.
 const failureRetry = 5 * time.Second
 
 // Server implements Envoy's external authorization service.
@@ -62,7 +62,7 @@ type Server struct {
 
 var _ authv3.AuthorizationServer = (*Server)(nil)
 
-// New returns a server. A nil queue means that there is none to look after.
+// New returns a server. With a nil queue there is no queue check.
 func New(cfg Config, limits Limits, limiter Limiter, queue Queue, reg prometheus.Registerer, log *slog.Logger) *Server {
 	s := &Server{
 		cfg:     cfg,
@@ -78,20 +78,20 @@ func New(cfg Config, limits Limits, limiter Limiter, queue Queue, reg prometheus
 	return s
 }
 
-// Switch puts other switches in force, for requests that come from now on.
+// Switch puts other switches in force for the requests to come.
 func (s *Server) Switch(to Switches) {
 	s.switches.Store(&to)
 	s.metrics.show(to)
 }
 
-// GuardsNothing says that Envoy has asked about many requests since the start, that none
-// of them was guarded, and that some should have been: no limit and no queue check is
-// applied. It may be called at any time.
+// GuardsNothing says that Envoy has asked about many requests since the start and that
+// none of them was guarded, so no limit and no queue check applies; see coverage. It may
+// be called at any time.
 func (s *Server) GuardsNothing() bool { return s.coverage.guardsNothing() }
 
-// Check answers Envoy. The answer is always a verdict, never an error: an error
-// would leave the decision to Envoy's failure_mode_allow. Each part of it may panic
-// without an effect on those before it.
+// Check answers Envoy. The answer is always a verdict, never an error: after an error
+// Envoy's failure_mode_allow would decide. A part of Check that panics has no effect on
+// the parts before it.
 func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, s.budget(ctx))
@@ -100,7 +100,7 @@ func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.C
 	defer s.underWay.Add(-1)
 
 	var r envoy.Request
-	d := Decision{Policy: PolicyRun} // as long as nothing is known
+	d := Decision{Policy: PolicyRun} // until the policy is known
 	decided := s.guard(ctx, "deciding", func() {
 		r = envoy.Parse(req)
 		s.decide(ctx, r, &d, overloaded)
@@ -120,7 +120,7 @@ func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.C
 	return out.response, nil
 }
 
-// outcome is a decision in its three forms.
+// outcome is a decision with its record and with the response to Envoy.
 type outcome struct {
 	decision Decision
 	record   *gatev1.Decision
@@ -132,8 +132,8 @@ func conclude(d Decision, form HeaderForm) outcome {
 	return outcome{d, r, answer(d, r, form).Response()}
 }
 
-// failures are the outcomes of requests for which the gate itself failed, by policy.
-// They are made beforehand, so that nothing is left that could fail.
+// newFailures returns the outcome, by policy, of a request whose decision or answer
+// panicked. These outcomes are made at the start, so that none of it can fail later.
 func (s *Server) newFailures() map[Policy]outcome {
 	failures := make(map[Policy]outcome)
 	for _, p := range []Policy{PolicyRun, PolicyAssistant, PolicyUnknown, PolicyNone} {
@@ -144,8 +144,8 @@ func (s *Server) newFailures() map[Policy]outcome {
 	return failures
 }
 
-// budget is how long this Check may wait for Redis: a quarter of the time that
-// Envoy gives is left for the answer to get back.
+// budget is how long this Check may wait for Redis: REDIS_TIMEOUT, but at most three
+// quarters of the time that Envoy gives. The rest is for the way back.
 func (s *Server) budget(ctx context.Context) time.Duration {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -154,9 +154,9 @@ func (s *Server) budget(ctx context.Context) time.Duration {
 	return min(s.cfg.RedisTimeout, time.Until(deadline)*3/4)
 }
 
-// failsClosed says whether a request is denied that nothing could be found out
-// about. Only a check that is asked to let such requests through does; with local
-// buckets there is a limit to keep, and none was asked.
+// failsClosed says whether a request is denied if the gate could not check anything.
+// The failure mode of the limits counts, or that of the queue while limits are off. The
+// mode local denies: there are limits to keep, and no bucket was asked.
 func (s *Server) failsClosed() bool {
 	if s.cfg.LimitEnabled {
 		return s.cfg.LimitFailureMode != FailAllow

@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// Shadow is the set of policies for which a check only records what it would
-// deny. The zero value is empty: the check is enforced.
+// Shadow is the set of policies for which a check is in shadow mode: it records what it
+// would deny and lets it pass. With the zero value the check is enforced for all.
 type Shadow struct{ run, assistant bool }
 
-// UnmarshalText reads a boolean, for all policies, or a comma-separated list of
-// policies.
+// UnmarshalText reads a boolean (true: all policies) or a comma-separated list of
+// policies, such as "run".
 func (s *Shadow) UnmarshalText(text []byte) error {
 	*s = Shadow{}
 	switch strings.ToLower(string(text)) {
@@ -33,7 +33,7 @@ func (s *Shadow) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// String is the set as it may stand in the environment.
+// String returns the set in a form that UnmarshalText reads.
 func (s Shadow) String() string {
 	switch s {
 	case Shadow{run: true}:
@@ -52,9 +52,10 @@ func (s Shadow) has(p Policy) bool {
 	return p == PolicyRun && s.run || p == PolicyAssistant && s.assistant
 }
 
-// Switches are what may be changed while the gate runs.
+// Switches are the settings that can change while the gate runs.
 type Switches struct {
-	// LimitShadow and QueueShadow let through what the check would deny, and record it.
+	// LimitShadow and QueueShadow say for which policies the rate limits and the queue
+	// checks are in shadow mode.
 	LimitShadow Shadow `env:"RATE_LIMIT_SHADOW" envDefault:"false"`
 	QueueShadow Shadow `env:"QUEUE_SHADOW" envDefault:"false"`
 }

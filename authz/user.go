@@ -15,12 +15,12 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/envoy"
 )
 
-// UserSource is where a request may name its user.
+// UserSource is where the user of a request was found.
 type UserSource string
 
-// The sources. A token has been verified by Envoy; header and query are the
-// client's own claim. The last two say of a caller that no user counts, because
-// none was named, or not for sure.
+// The sources. Envoy has verified a token; header and query are claims of the client.
+// With UserNone the request named no user, with UserAmbiguous no single one for sure:
+// the caller is anonymous then.
 const (
 	UserJWT       UserSource = "jwt"
 	UserHeader    UserSource = "header"
@@ -29,11 +29,12 @@ const (
 	UserAmbiguous UserSource = "ambiguous"
 )
 
-// UserSources are asked in their order; the first that names a user decides. The
-// zero value is none: callers are known by their address alone.
+// UserSources are asked in their order; the first that names a user decides. With the
+// zero value no user is looked for, and every caller is anonymous.
 type UserSources []UserSource
 
-// UnmarshalText reads a comma-separated list, or the word none alone.
+// UnmarshalText reads a comma-separated list such as "jwt,header". The word none, alone,
+// is the empty list.
 func (s *UserSources) UnmarshalText(text []byte) error {
 	*s = nil
 	if string(text) == "none" {
@@ -52,7 +53,7 @@ func (s *UserSources) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// String is the list as it may stand in the environment.
+// String returns the list in a form that UnmarshalText reads.
 func (s UserSources) String() string {
 	if len(s) == 0 {
 		return "none"
@@ -64,10 +65,10 @@ func (s UserSources) String() string {
 	return strings.Join(items, ",")
 }
 
-// user returns the bucket subject of the request's user, empty for an anonymous
-// one. It is ambiguous, and then nobody's, where servers would read it
-// differently. Users whom Envoy has verified and those who only say who they are
-// have different buckets, so that the ones can't spend the others' tokens.
+// user returns the subject of the request's user; it is empty for an anonymous caller.
+// The user is ambiguous if servers would read the request differently. Users whom Envoy
+// has verified and users whom the client claims have different buckets. So a claim can't
+// spend the tokens of a verified user.
 func (i identifier) user(r envoy.Request) (subject string, from UserSource) {
 	for _, source := range i.users {
 		var id string
@@ -90,15 +91,14 @@ func (i identifier) user(r envoy.Request) (subject string, from UserSource) {
 		case id == "":
 			return "", UserNone
 		}
-		// Hashed, so that what a client sends neither shapes a key nor stands in the store.
+		// Hashed, so that text of the client's neither forms a key nor is stored.
 		sum := sha256.Sum256([]byte(id))
 		return kind + base64.RawURLEncoding.EncodeToString(sum[:16]), source
 	}
 	return "", UserNone
 }
 
-// claimedUser reads the claim of a verified token. JSON numbers are exact up to
-// 2^53 only.
+// claimedUser reads the claim of a verified token. A JSON number is exact below 2^53.
 func claimedUser(claim any) (id string, named, sure bool) {
 	switch v := claim.(type) {
 	case nil:
@@ -112,7 +112,7 @@ func claimedUser(claim any) (id string, named, sure bool) {
 	}
 }
 
-// headerUser reads X-User-ID or, where that is absent, X-UserID.
+// headerUser reads X-User-ID or, if that is absent, X-UserID.
 func headerUser(r envoy.Request) (id string, named, sure bool) {
 	for _, name := range []string{"x-user-id", "x-userid"} {
 		if value, lines := r.Header(name); lines > 1 || value != "" {
@@ -122,8 +122,8 @@ func headerUser(r envoy.Request) (id string, named, sure bool) {
 	return "", false, true
 }
 
-// queryUser reads the query parameter user_id. A query that is too long to be read
-// to its end may name a user, and another one further on.
+// queryUser reads the query parameter user_id. A query that is too long to be read to
+// its end is ambiguous: the rest may name another user.
 func queryUser(r envoy.Request) (id string, named, sure bool) {
 	_, query, _ := strings.Cut(r.Path, "?")
 	query, _, _ = strings.Cut(query, "#")

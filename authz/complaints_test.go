@@ -60,7 +60,7 @@ func TestPanicIsAVerdict(t *testing.T) {
 	}
 }
 
-// panickingHandler is a log that panics from a level on.
+// panickingHandler is a log that panics where its functions say so.
 type panickingHandler struct {
 	slog.Handler
 	record, enabled func(slog.Level) bool
@@ -80,8 +80,8 @@ func (h panickingHandler) Handle(ctx context.Context, r slog.Record) error {
 	return h.Handler.Handle(ctx, r)
 }
 
-// TestEveryPartMayPanic: whatever part of Check panics, the client gets a verdict: the
-// one that was made, or that of the failure mode. The stack is logged.
+// TestEveryPartMayPanic: whatever part of Check panics, the client gets a verdict: that of
+// the checks, or that of the failure mode. The stack is logged.
 func TestEveryPartMayPanic(t *testing.T) {
 	const failed = `{"detail":"The gateway failed. Please retry later."}`
 	no := func(slog.Level) bool { return false }
@@ -96,7 +96,7 @@ func TestEveryPartMayPanic(t *testing.T) {
 		status          int
 		body, retry     string
 		reason          Reason
-		said            string // empty: nothing can be
+		said            string // empty: the log itself panics
 	}{
 		"deciding":              {take: panics, status: 503, body: failed, retry: "5", reason: ReasonInternal, said: "panic while deciding"},
 		"answering":             {take: broken, status: 503, body: failed, retry: "5", reason: ReasonInternal, said: "panic while answering"},
@@ -148,8 +148,8 @@ func TestEveryPartMayPanic(t *testing.T) {
 	}
 }
 
-// TestComplaints: a flood of requests is not one of lines, and no complaint hides one of
-// another kind. Panics of different origin are different kinds.
+// TestComplaints: a flood of requests does not flood the log, and no complaint hides one
+// of another kind. Panics from different places are different kinds.
 func TestComplaints(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer

@@ -54,7 +54,7 @@ func (s *Server) diagnose(ctx context.Context, r envoy.Request, d Decision) {
 			s.warn(ctx, warnPolicy)
 		}
 	}
-	if r.Crowded {
+	if r.TooManyHeaders {
 		s.warn(ctx, warnHeaders)
 	}
 	if d.Charged.IPFrom == IPFromProxy {

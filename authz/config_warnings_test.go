@@ -86,7 +86,7 @@ func TestConfigWarnings(t *testing.T) {
 	}
 }
 
-// TestCallersAreCounted checks that each caller is counted once, by where it was found.
+// TestCallersAreCounted checks that each caller is counted once, with the right labels.
 func TestCallersAreCounted(t *testing.T) {
 	for name, tt := range map[string]struct {
 		peer, path string
@@ -104,7 +104,7 @@ func TestCallersAreCounted(t *testing.T) {
 			reg := prometheus.NewRegistry()
 			s := New(config(t), Limits{tiers, tiers}, quota.NewMemory(), nil, reg, slog.New(slog.DiscardHandler))
 			count := func() float64 {
-				// A series that is not there from the beginning fails the test.
+				// The test fails if the series does not exist from the start.
 				return metrictest.Value(t, reg, "refrakt_gate_callers_total", "ip_from", tt.ip, "user_from", tt.user)
 			}
 			before := count()

@@ -15,8 +15,8 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
-// TestGuardsNothing: a gate that guards nothing of what it is asked is seen, and none is
-// accused that is new, idle, or asked about what it is right to let pass.
+// TestGuardsNothing: a gate that guards nothing is noticed. There is no alarm about a gate
+// that is new or idle, or about requests that rightly pass.
 func TestGuardsNothing(t *testing.T) {
 	type asked struct {
 		line, policy string // method and path

@@ -14,8 +14,8 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
-// TestCheckOrder checks the precedence of the verdicts, and that nobody is asked
-// whose answer can't count any more.
+// TestCheckOrder checks the order of the checks, and that no check is made whose outcome
+// could not count any more.
 func TestCheckOrder(t *testing.T) {
 	const ok, full, slow, unknown = backpressure.StateOK, backpressure.StateFull, backpressure.StateSlow, backpressure.StateUnknown
 	const take = "take refrakt:gate:bucket:run:ip:203.0.113.9"
@@ -156,7 +156,7 @@ func TestCheckOrder(t *testing.T) {
 	}
 }
 
-// TestPremiumLimit checks that the tier chooses the size and not the bucket.
+// TestPremiumLimit checks that the tier decides the limit of a bucket, not its key.
 func TestPremiumLimit(t *testing.T) {
 	var calls []string
 	var limits []quota.Limit

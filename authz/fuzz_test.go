@@ -12,8 +12,7 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
-// FuzzCheck: whatever CheckRequest comes, the answer is a verdict that can be sent, and what can't be read is not let
-// through for that.
+// FuzzCheck: whatever CheckRequest comes, the answer is a verdict that can be sent, and nothing panics.
 func FuzzCheck(f *testing.F) {
 	for _, path := range []string{"/run", "/assistant?user_id=ann", "/ping", "/r%75n%0a", ""} {
 		for _, raw := range []bool{true, false} {

@@ -8,8 +8,8 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/envoy"
 )
 
-// FuzzClientIP: headers of an untrusted peer change nothing, those of a trusted one name only what is in them, and
-// what stands further left than the caller in X-Forwarded-For does not count.
+// FuzzClientIP: the headers of an untrusted peer change nothing. With a trusted peer, the address is one that the headers
+// hold, and hops to the left of the caller in X-Forwarded-For don't count.
 func FuzzClientIP(f *testing.F) {
 	for _, xff := range []string{
 		"", "203.0.113.9", "6.6.6.6, 203.0.113.9, 10.1.1.1", "unknown, 10.1.1.1", "[2001:db8::1]:443", "::ffff:203.0.113.9", "fe80::1%eth0",
@@ -35,7 +35,7 @@ func FuzzClientIP(f *testing.F) {
 			return
 		}
 		xff, _ = r.Header("x-forwarded-for") // as Envoy sends it
-		// An address in the request, spelled otherwise or not.
+		// The address is in the request, in this form or in another.
 		if ip != r.Peer.Addr && !names(cf, ip) && !names(lastHops(xff), ip) {
 			t.Fatalf("%v is in neither %q nor the last hops of %q", ip, cf, xff)
 		}
@@ -48,7 +48,7 @@ func FuzzClientIP(f *testing.F) {
 		if from != IPFromForwarded {
 			return
 		}
-		// Whatever a client writes itself stands to the left of what proxies add.
+		// What a client writes is to the left of what proxies add.
 		longer := request(line{"cf-connecting-ip", cf}, line{"x-forwarded-for", left + "," + xff})
 		if got, _, _ := clientIP(longer, true, trusted, "cf-connecting-ip"); got != ip {
 			t.Fatalf("%v, and %v with %q before it", ip, got, left)
@@ -56,13 +56,13 @@ func FuzzClientIP(f *testing.F) {
 	})
 }
 
-// lastHops are as many hops as may be looked at.
+// lastHops returns as many hops as are read.
 func lastHops(forwarded string) string {
 	hops := strings.Split(forwarded, ",")
 	return strings.Join(hops[max(0, len(hops)-maxHops):], ",")
 }
 
-// names says whether one of a list's items is the address, by a reading of its own: without port, brackets and zone.
+// names says whether an item of the list is the address. It has its own way to remove port, brackets and zone.
 func names(list string, ip netip.Addr) bool {
 	for item := range strings.SplitSeq(list, ",") {
 		item = strings.Trim(item, " \t")
@@ -84,8 +84,8 @@ func names(list string, ip netip.Addr) bool {
 	return false
 }
 
-// FuzzProxies: what TRUSTED_PROXIES takes holds what it says and nothing else, in either spelling of IPv4, and reads
-// the same again.
+// FuzzProxies: a list that TRUSTED_PROXIES accepts holds the addresses in it and no others, in both forms of IPv4. It is
+// printed as it was read.
 func FuzzProxies(f *testing.F) {
 	for _, list := range []string{
 		defaultProxies, "none", "unix", "", "none,unix", "198.51.100.1, 2001:db8::5", "::ffff:10.0.0.0/104", "::ffff:0:0/90", "10.0.0.1/33",

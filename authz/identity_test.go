@@ -25,12 +25,12 @@ func proxies(t testing.TB, list string) Proxies {
 	return p
 }
 
-// identify finds out who sent r, by the default sources of a user.
+// identify identifies the sender of r with the default sources of a user.
 func identify(r envoy.Request, trusted Proxies, ipHeader string) Caller {
 	return identifier{trusted: trusted, ipHeader: ipHeader, users: UserSources{UserHeader, UserQuery}}.identify(r)
 }
 
-// unverifiedUser is the id that a client says it has.
+// unverifiedUser returns the user that the client claims to be.
 func unverifiedUser(r envoy.Request) (id string, named, sure bool) {
 	if id, named, sure = headerUser(r); named {
 		return id, named, sure
@@ -152,8 +152,8 @@ func TestIdentifyIP(t *testing.T) {
 	}
 }
 
-// TestParseHop: the forms of an address with a port, and what is made of those that can
-// be read in two ways.
+// TestParseHop: the forms of an address with a port, and how those are read that have two
+// readings.
 func TestParseHop(t *testing.T) {
 	for text, want := range map[string]string{
 		"192.0.2.1:46532": "192.0.2.1", "192.0.2.1": "192.0.2.1", "[2001:db8::9]:46532": "2001:db8::9", "[2001:db8::9]": "2001:db8::9",
@@ -162,10 +162,10 @@ func TestParseHop(t *testing.T) {
 		"2001:db8:1:2:3:4:5:9:46532": "2001:db8:1:2:3:4:5:9", "2001:db8:1:2:3:4:5:9:80": "2001:db8:1:2:3:4:5:9",
 		"2001:db8::9:46532": "2001:db8::9", "2001:db8:1:2:3:4:5:::80": "2001:db8:1:2:3:4:5:0", "2001:db8:::80": "2001:db8::", "::1:65535": "::1",
 		"::ffff:192.0.2.1:80": "192.0.2.1", "fe80::1%eth0:80": "fe80::1",
-		// It is, and in the same /64.
+		// The whole is an address, in the same /64 as what comes before the last colon.
 		"2001:db8::9:4653": "2001:db8::9:4653", "2001:db8:1:2:3:4:5:80": "2001:db8:1:2:3:4:5:80", "2001:db8::80": "2001:db8::80", "::1": "::1",
 		"2001:db8:1:2::3:4:80": "2001:db8:1:2::3:4:80", "2001:db8::b:c:d:80": "2001:db8::b:c:d:80", "64:ff9b::192.0.2.1": "64:ff9b::c000:201",
-		// It is, and in another one.
+		// The whole is an address, in another /64.
 		"2001:db8::a:b:c:d:80": "2001:db8::a:b:c:d", "2001::a:b:c:d:80": "2001::a:b:c:d", "2001:db8::a:b:c:d:8f": "2001:db8:0:a:b:c:d:8f",
 		"::ffff:c000:201": "192.0.2.1", "::ffff:c000:0201:80": "192.0.2.1", "::ffff:102:304": "1.2.3.4",
 		"192.0.2.1:65536": "", "2001:db8::9:65536": "", "2001:db8::9:100000": "", "2001:db8::9:": "", "2001:db8::9:+80": "", "2001:db8::9: 80": "",
@@ -179,8 +179,8 @@ func TestParseHop(t *testing.T) {
 	}
 }
 
-// TestAmbiguousAddresses: a client that CloudFront names can't choose another bucket by
-// its port and the lower half of its address.
+// TestAmbiguousAddresses: a client behind CloudFront can't choose its bucket by its port and
+// the lower half of its address.
 func TestAmbiguousAddresses(t *testing.T) {
 	for _, network := range []string{"2001:db8:0:0", "2001:db8:7:0", "2001:0:0:0", "2001:db8:7:9", "0:0:0:0"} {
 		buckets := make(map[string]bool)
@@ -408,7 +408,7 @@ func TestIdentifyByToken(t *testing.T) {
 	}
 }
 
-// TestVerifiedUsersApart: who only says that he is ann has not the bucket of the ann whom Envoy has verified.
+// TestVerifiedUsersApart: a client that claims to be ann does not use the bucket of the ann whom Envoy has verified.
 func TestVerifiedUsersApart(t *testing.T) {
 	i := newIdentifier(Config{UserSources: UserSources{UserJWT, UserHeader}, JWTPayload: "p", JWTUserClaim: "sub"})
 	verified := i.identify(token(t, checkRequest("203.0.113.9", "/run", true), "p", map[string]any{"sub": "ann"}))

@@ -16,8 +16,8 @@ import (
 	gatev1 "github.com/refrakt-hub/refrakt-gate/proto/refrakt/gate/v1"
 )
 
-// TestRecordIsFilled: every field of decision.proto says something of a decision, in a
-// form that metadata and log can show.
+// TestRecordIsFilled: record sets every field of decision.proto, and each has a kind that
+// metadata and log can show.
 func TestRecordIsFilled(t *testing.T) {
 	r := record(Decision{
 		Policy: PolicyRun, Reason: ReasonQueueFull, Denied: true, Shadow: true, Wait: 90 * time.Millisecond, Charged: Caller{Tier: TierPremium},

@@ -99,7 +99,7 @@ func FuzzClassify(f *testing.F) {
 		if !strings.HasPrefix(path, "/") {
 			return
 		}
-		// A detour hides the literal form alone.
+		// With a detour before it, the path counts with dots resolved alone.
 		if detour := classifyPath("/x/.." + path); detour != got && (detour == PolicyRun || !strings.Contains(unescape(path, false), "..")) {
 			t.Fatalf("classifyPath(%q) = %s, but %s after a detour", path, got, detour)
 		}

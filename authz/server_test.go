@@ -23,7 +23,7 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
-// fakeLimiter answers as its functions say and notes the order of calls.
+// fakeLimiter answers what its function returns and notes the calls.
 type fakeLimiter struct {
 	calls *[]string
 	take  func(ctx context.Context, l quota.Limit) (quota.Result, error)
@@ -209,7 +209,7 @@ func TestShadow(t *testing.T) {
 	}
 }
 
-// TestTooManyChecks: beyond the limit the answer is a verdict, at once, and it costs nobody a token.
+// TestTooManyChecks: a Check above the limit gets a verdict at once, and costs no token.
 func TestTooManyChecks(t *testing.T) {
 	for mode, status := range map[FailureMode]int{FailLocal: http.StatusServiceUnavailable, FailDeny: http.StatusServiceUnavailable, FailAllow: 0} {
 		synctest.Test(t, func(t *testing.T) {
@@ -256,7 +256,7 @@ func TestTooManyChecks(t *testing.T) {
 	}
 }
 
-// TestDeadline checks how long a hanging limiter is waited for.
+// TestDeadline checks how long Check waits for a limiter that hangs.
 func TestDeadline(t *testing.T) {
 	tests := map[string]struct{ envoy, want time.Duration }{
 		"none of Envoy's":    {0, 100 * time.Millisecond},
@@ -295,7 +295,7 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
-// TestMalformed sends what no Envoy would; each gets a verdict.
+// TestMalformed sends requests that no Envoy would send. Each gets a verdict.
 func TestMalformed(t *testing.T) {
 	noHTTP := checkRequest("203.0.113.9", "/run", true)
 	noHTTP.Attributes.Request = nil
@@ -326,7 +326,7 @@ func TestMalformed(t *testing.T) {
 				if _, err := proto.Marshal(resp); err != nil {
 					t.Fatalf("the answer can't be marshalled: %v", err)
 				}
-				// None is a way around the limit: the eleventh is denied.
+				// No request gets around the limit: the eleventh is denied.
 				if denied := resp.GetStatus().GetCode() != 0; i == 10 && !denied {
 					t.Error("eleven requests passed a bucket of ten")
 				}
@@ -335,7 +335,7 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// TestNothingPrivateInLogs checks what a request leaves behind, even at debug.
+// TestNothingPrivateInLogs checks that the log holds no address and no user, even at debug.
 func TestNothingPrivateInLogs(t *testing.T) {
 	var log strings.Builder
 	s := New(config(t), Limits{tiers, tiers}, quota.NewMemory(), nil, prometheus.NewRegistry(),

@@ -64,8 +64,8 @@ func put(t *testing.T, file string, content []byte) {
 	}
 }
 
-// connect makes a connection, sends a byte over it each way, and returns its state
-// as the client sees it, or the server's error.
+// connect makes a connection over which the server sends a byte. It returns the state
+// that the client sees, or the errors of both.
 func (p *port) connect(t *testing.T, client *tls.Config) (tls.ConnectionState, error) {
 	t.Helper()
 	near, far := socketPair(t)
@@ -85,7 +85,7 @@ func (p *port) connect(t *testing.T, client *tls.Config) (tls.ConnectionState, e
 	return conn.ConnectionState(), errors.Join(<-served, err)
 }
 
-// socketPair is the two ends of a connection, which ends with the test.
+// socketPair returns the two ends of a connection, which is closed with the test.
 func socketPair(t *testing.T) (near, far net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -108,7 +108,7 @@ func socketPair(t *testing.T) (near, far net.Conn) {
 	return near, far
 }
 
-// serverName is the name of the certificate that a new connection meets.
+// serverName returns the name in the certificate that a new connection gets.
 func (p *port) serverName(t *testing.T) string {
 	t.Helper()
 	state, err := p.connect(t, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
@@ -118,8 +118,8 @@ func (p *port) serverName(t *testing.T) string {
 	return strings.Join(state.PeerCertificates[0].DNSNames, ",")
 }
 
-// TestFilesChange: a new connection meets what the files hold, if they are whole
-// and fit together, and else what they held last.
+// TestFilesChange: a new connection gets what the files hold if they can be used, and
+// otherwise what they held before.
 func TestFilesChange(t *testing.T) {
 	ca := certtest.NewCA(t)
 	one, two, three := ca.Pair(t, "one"), ca.Pair(t, "two"), ca.Pair(t, "three")
@@ -155,8 +155,8 @@ func TestFilesChange(t *testing.T) {
 	if got := p.serverName(t); got != "three" {
 		t.Errorf("without a key: met %q", got)
 	}
-	// Complaints: two pairs in the making, a half and an empty certificate (one), a chain, no key.
-	if bad, good := strings.Count(p.log.String(), "of no use"), strings.Count(p.log.String(), "have changed"); bad != 5 || good != 3 {
+	// Warnings: two pairs half replaced, a half and then an empty certificate (one), a chain cut off, no key.
+	if bad, good := strings.Count(p.log.String(), "cannot be used"), strings.Count(p.log.String(), "have changed"); bad != 5 || good != 3 {
 		t.Errorf("%d complaints and %d changes are logged, want 5 and 3:\n%s", bad, good, p.log)
 	}
 	if strings.Contains(p.log.String(), "PRIVATE") || strings.Contains(p.log.String(), strings.Split(string(three.Key), "\n")[1]) {
@@ -164,8 +164,8 @@ func TestFilesChange(t *testing.T) {
 	}
 }
 
-// TestKubernetesSecret: a mounted Secret is a folder of links into another one, and
-// that is exchanged as a whole.
+// TestKubernetesSecret: a mounted Secret is a folder of links into another folder, which
+// Kubernetes replaces as a whole.
 func TestKubernetesSecret(t *testing.T) {
 	ca, other := certtest.NewCA(t), certtest.NewCA(t)
 	dir := t.TempDir()
@@ -176,7 +176,7 @@ func TestKubernetesSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := &port{Files: files, server: files.Server()}
-	// A client that would resume its session if it could.
+	// A client that resumes its session if it can.
 	client := &tls.Config{
 		RootCAs: certtest.Pool(ca, other), ServerName: "one", Certificates: []tls.Certificate{ca.Pair(t, "envoy").TLS(t)},
 		ClientSessionCache: tls.NewLRUClientSessionCache(1),
@@ -267,8 +267,7 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestCutOff: of a file that is being written, no part counts as the whole, save
-// where it ends with a certificate.
+// TestCutOff: the beginning of a file is refused, unless it ends after a whole block.
 func TestCutOff(t *testing.T) {
 	ca := certtest.NewCA(t)
 	bundle := "# comment\n" + string(ca.Cert) + "\n" + string(certtest.NewCA(t).Cert) + string(ca.Pair(t, "x").Key)
@@ -300,8 +299,8 @@ func TestValidate(t *testing.T) {
 		"no certificate":  {func(c *Config) { c.CertFile = "" }, []string{"GRPC_TLS_KEY_FILE: GRPC_TLS_CERT_FILE is not set"}},
 		"only a CA":       {func(c *Config) { c.CertFile, c.KeyFile = "", "" }, []string{"GRPC_TLS_CLIENT_CA_FILE: GRPC_TLS_CERT_FILE is not set"}},
 		"names but no CA": {func(c *Config) { c.ClientCAFile = "" }, []string{"GRPC_TLS_CLIENT_NAMES: GRPC_TLS_CLIENT_CA_FILE is not set"}},
-		"a pattern":       {func(c *Config) { c.ClientNames = []string{"a", "*.b"} }, []string{`GRPC_TLS_CLIENT_NAMES: "*.b" is no whole`}},
-		"an empty name":   {func(c *Config) { c.ClientNames = []string{"a", ""} }, []string{`GRPC_TLS_CLIENT_NAMES: "" is no whole`}},
+		"a pattern":       {func(c *Config) { c.ClientNames = []string{"a", "*.b"} }, []string{`GRPC_TLS_CLIENT_NAMES: "*.b" is not a whole`}},
+		"an empty name":   {func(c *Config) { c.ClientNames = []string{"a", ""} }, []string{`GRPC_TLS_CLIENT_NAMES: "" is not a whole`}},
 		"away": {func(c *Config) { c.CertFile, c.KeyFile, c.ClientCAFile = "/no/c", "/no/k", "/no/a" }, []string{
 			"GRPC_TLS_CERT_FILE: open /no/c", "GRPC_TLS_KEY_FILE: open /no/k", "GRPC_TLS_CLIENT_CA_FILE: open /no/a",
 		}},

@@ -6,22 +6,31 @@ import (
 	"strings"
 )
 
-// Config is the TLS of one port. The files are PEM.
+// Config says how one port speaks TLS. All files are PEM.
 type Config struct {
-	Port     string // grpc, of which the settings are GRPC_TLS_…
-	CertFile string // the certificate, and those between it and its CA; empty: plain text
-	KeyFile  string
-	// ClientCAFile has the CAs of the clients that may come; empty: anybody may.
+	// Port is the name of the port, "grpc" or "telemetry". The settings of the port grpc
+	// begin with GRPC_TLS_.
+	Port string
+	// CertFile has the certificate of the port, with the certificates between it and its
+	// CA. If it is empty, the port speaks plain text.
+	CertFile string
+	// KeyFile has the private key of the certificate.
+	KeyFile string
+	// ClientCAFile has the CAs that sign the certificates of clients. If it is empty, the
+	// port asks clients for no certificate.
 	ClientCAFile string
-	// ClientNames are the DNS names and URIs one of which must be in a client's
-	// certificate; empty: any certificate of those CAs will do.
+	// ClientNames are DNS names and URIs such as "spiffe://refrakt/envoy". The certificate
+	// of a client must have one of them. If there are none, every certificate of those CAs
+	// is accepted.
 	ClientNames []string
-	MinVersion  uint16   // of TLS
-	Protocols   []string // to be spoken, by their names in ALPN
+	// MinVersion is the oldest version of TLS: tls.VersionTLS12 or tls.VersionTLS13.
+	MinVersion uint16
+	// Protocols are the protocols that ALPN can choose, such as "h2".
+	Protocols []string
 }
 
-// Validate returns every mistake, in the files too, each beginning with its
-// variable's name.
+// Validate returns every mistake, also those in the files. Each begins with the name of
+// its variable.
 func (c Config) Validate() []error {
 	var errs []error
 	needs := func(name, other string) {
@@ -53,15 +62,15 @@ func (c Config) Validate() []error {
 
 func validName(name string) error {
 	if name == "" || strings.ContainsAny(name, " *") {
-		return errors.New("is no whole DNS name or URI")
+		return errors.New("is not a whole DNS name or URI")
 	}
 	return nil
 }
 
-// setting is the variable's name.
+// setting returns the name of a variable: GRPC_TLS_CERT_FILE, for example.
 func (c Config) setting(name string) string { return strings.ToUpper(c.Port) + "_TLS_" + name }
 
-// How the names of the settings end.
+// The ends of the names of the settings.
 const (
 	certFile     = "CERT_FILE"
 	keyFile      = "KEY_FILE"

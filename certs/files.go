@@ -1,5 +1,5 @@
-// Package certs is TLS on a port whose certificate, key and client CAs are files
-// that may change while it serves.
+// Package certs serves TLS on a port. Certificate, key and client CAs are files that can
+// change while the port serves.
 package certs
 
 import (
@@ -14,19 +14,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Files is the TLS of one port. The files are read for each handshake, which
-// costs less than to watch them, and no handshake is older than what they hold.
+// Files serves TLS on one port. It reads the files for each handshake: that costs less
+// than to watch them, and every handshake uses what they hold at that moment.
 type Files struct {
 	cfg Config
 	log *slog.Logger
 
 	mu      sync.Mutex
-	good    *material   // the last that was whole
-	server  *tls.Config // made of it
-	failing bool
+	good    *material   // the newest that could be used
+	server  *tls.Config // made from good
+	failing bool        // the files could not be used the last time
 }
 
-// Load reads the files and registers the port's metrics.
+// Load reads the files and registers the metrics of the port.
 func Load(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Files, error) {
 	good, errs := cfg.load(nil)
 	if len(errs) > 0 {
@@ -38,7 +38,7 @@ func Load(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Files, erro
 	return f, nil
 }
 
-// Server returns the port's configuration, which follows the files.
+// Server returns the TLS configuration of the port. It follows the files.
 func (f *Files) Server() *tls.Config {
 	c := f.config()
 	c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
@@ -54,9 +54,9 @@ func (f *Files) leaf() *x509.Certificate {
 	return good.cert.Leaf
 }
 
-// reread returns what is in force now. Files that can't be read, or do not fit
-// together, leave the last good ones in force, all of them: they may be about to
-// be replaced, one after the other.
+// reread reads the files and returns what is in force. If one of them can't be read, or
+// if they don't fit together, all files that were read before stay in force: somebody may
+// be about to replace the files one after the other.
 func (f *Files) reread() (*material, *tls.Config) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -64,7 +64,7 @@ func (f *Files) reread() (*material, *tls.Config) {
 	err := errors.Join(errs...)
 	switch {
 	case err != nil && !f.failing:
-		f.log.Warn("the TLS files are of no use; those read last stay in force", "port", f.cfg.Port, "error", err, "not_after", f.good.cert.Leaf.NotAfter)
+		f.log.Warn("the TLS files cannot be used; those read before stay in force", "port", f.cfg.Port, "error", err, "not_after", f.good.cert.Leaf.NotAfter)
 	case err == nil && next != f.good:
 		f.use(next)
 		f.log.Info("the TLS files have changed", "port", f.cfg.Port, "not_after", next.cert.Leaf.NotAfter)
@@ -85,14 +85,14 @@ func (f *Files) use(m *material) {
 	f.good, f.server = m, c
 }
 
-// config is what does not change. A resumed session would not look at the client's
-// certificate again, and Envoy's connections last: there are no tickets.
+// config returns the part of the configuration that does not change. There are no session
+// tickets: a resumed session does not verify the certificate of the client again.
 func (f *Files) config() *tls.Config {
 	return &tls.Config{MinVersion: f.cfg.MinVersion, NextProtos: f.cfg.Protocols, SessionTicketsDisabled: true}
 }
 
-// verifyName refuses a client whose certificate, which was verified, names nobody
-// that may come.
+// verifyName refuses a client whose certificate has none of ClientNames. The certificate
+// was verified before.
 func (c Config) verifyName(state tls.ConnectionState) error {
 	leaf := state.PeerCertificates[0]
 	names := slices.Clone(leaf.DNSNames)
@@ -104,5 +104,5 @@ func (c Config) verifyName(state tls.ConnectionState) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("the client's certificate is of %q, none of %s", names, c.setting(clientNames))
+	return fmt.Errorf("the client's certificate has the names %q, none of %s", names, c.setting(clientNames))
 }

@@ -10,18 +10,18 @@ import (
 	"strings"
 )
 
-// source is what the files of a port hold: certificate, key, client CAs.
+// source is the content of the files of a port: certificate, key, client CAs.
 type source [3]string
 
-// material is a source that is whole.
+// material is a source that could be parsed.
 type material struct {
 	source
 	cert      tls.Certificate
-	clientCAs *x509.CertPool // nil: anybody may come
+	clientCAs *x509.CertPool // nil: clients are asked for no certificate
 }
 
-// load returns what the files hold, which is last where nothing has changed, or
-// every mistake in them.
+// load returns what the files hold, or every mistake in them. It returns last if the
+// files have not changed.
 func (c Config) load(last *material) (*material, []error) {
 	found, errs := c.open()
 	if len(errs) > 0 {
@@ -33,7 +33,7 @@ func (c Config) load(last *material) (*material, []error) {
 	return c.parse(found)
 }
 
-// open reads the files. No error, here and below, shows what is in one.
+// open reads the files. Errors, here and below, never show the content of a file.
 func (c Config) open() (source, []error) {
 	var s source
 	var errs []error
@@ -75,9 +75,9 @@ func (c Config) parse(s source) (*material, []error) {
 	return m, errs
 }
 
-// certificates returns all that are in content. The standard library's readers
-// pass over what they don't understand, so that a file that is cut off, because it
-// is being written, would count as one with fewer certificates.
+// certificates returns all certificates in content. It refuses a file that is cut off,
+// because somebody is writing it: the readers of the standard library skip what they
+// don't understand, and would return fewer certificates.
 func certificates(content string) ([]*x509.Certificate, error) {
 	begun := strings.Count(content, "-----BEGIN ")
 	var certs []*x509.Certificate
@@ -94,7 +94,7 @@ func certificates(content string) ([]*x509.Certificate, error) {
 	}
 	switch {
 	case begun != 0:
-		return nil, errors.New("is cut off or not whole PEM")
+		return nil, errors.New("is cut off, or is not PEM")
 	case len(certs) == 0:
 		return nil, errors.New("holds no certificate")
 	}

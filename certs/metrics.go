@@ -8,8 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// register adds the metrics of the port's certificate: with both ends, an alert can
-// go by the part of its life that is left, whether that is of a day or of a year.
+// register adds the metrics of the port's certificate. They have its beginning and its
+// end, so that an alert can compute which part of its life is left, be it a day or a year.
 func (f *Files) register(reg prometheus.Registerer) {
 	gauge := func(name, help string, at func(*x509.Certificate) time.Time) {
 		promauto.With(reg).NewGaugeFunc(prometheus.GaugeOpts{

@@ -44,8 +44,8 @@ func TestHeader(t *testing.T) {
 	}
 }
 
-// TestCrowded: of a request with very many headers none is read, not the first ones either.
-func TestCrowded(t *testing.T) {
+// TestTooManyHeaders: none of the headers is read then, not even the first.
+func TestTooManyHeaders(t *testing.T) {
 	most, raw, plain := new(corev3.HeaderMap), new(corev3.HeaderMap), map[string]string{"a": "1"}
 	for i := range maxLines {
 		most.Headers = append(most.Headers, &corev3.HeaderValue{Key: "a", RawValue: []byte("1")})
@@ -61,8 +61,8 @@ func TestCrowded(t *testing.T) {
 		"one more, plain":     {&authv3.AttributeContext_HttpRequest{Headers: plain}, 0},
 	} {
 		r := request(tt.http)
-		if _, lines := r.Header("a"); lines != tt.lines || r.Crowded != (tt.lines == 0) {
-			t.Errorf("%s: %d lines, crowded %v, want %d", name, lines, r.Crowded, tt.lines)
+		if _, lines := r.Header("a"); lines != tt.lines || r.TooManyHeaders != (tt.lines == 0) {
+			t.Errorf("%s: %d lines, too many: %v, want %d", name, lines, r.TooManyHeaders, tt.lines)
 		}
 	}
 }
@@ -90,8 +90,8 @@ func TestPeer(t *testing.T) {
 	}
 }
 
-// TestResponse checks what Envoy would take wrongly: a status that is missing or
-// 0 allows whatever else is said.
+// TestResponse checks what Envoy could misunderstand: if the status is missing or 0, the
+// request passes, whatever else the response holds.
 func TestResponse(t *testing.T) {
 	allowed := Reply{Headers: []Header{{"ratelimit", "x"}}}.Response()
 	if allowed.GetStatus() == nil || allowed.GetStatus().GetCode() != int32(codes.OK) || len(allowed.GetOkResponse().GetResponseHeadersToAdd()) != 1 {

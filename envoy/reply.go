@@ -9,24 +9,24 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
-// Reply is an answer to Envoy. All its text must be valid UTF-8: a reply that
-// can't be marshalled is a gRPC error, which Envoy may take for leave to pass.
-// So nothing a client sent belongs in it.
+// Reply is an answer to Envoy. Its text must be valid UTF-8, so it must not hold anything
+// that a client sent: a reply that can't be marshalled is a gRPC error, and Envoy may let
+// the request pass then. The zero value lets the request pass.
 type Reply struct {
-	// Status is the HTTP status of the denial; 0 lets the request pass.
+	// Status is the HTTP status of a denial, such as 429; 0 lets the request pass.
 	Status int
-	// Body is sent with a denial.
+	// Body is the body of a denial.
 	Body string
-	// Headers go to the client, with a denial or with the answer of the API.
+	// Headers go to the client, with the denial or with the answer of the API.
 	Headers []Header
-	// Metadata becomes dynamic metadata in the namespace envoy.filters.http.ext_authz.
+	// Metadata becomes the dynamic metadata in the namespace envoy.filters.http.ext_authz.
 	Metadata *structpb.Struct
 }
 
-// Header is one response header; it replaces one of the same name.
+// Header is one response header. It replaces a header of the same name.
 type Header struct{ Name, Value string }
 
-// Response returns the reply in Envoy's form.
+// Response returns the reply in the form that Envoy reads.
 func (r Reply) Response() *authv3.CheckResponse {
 	if r.Status == 0 {
 		return &authv3.CheckResponse{
@@ -36,8 +36,8 @@ func (r Reply) Response() *authv3.CheckResponse {
 		}
 	}
 	return &authv3.CheckResponse{
-		// Code 0 would let the request pass, and a code other than this one counted
-		// as an error in some releases (envoyproxy/envoy#34951).
+		// Code 0 would let the request pass. Some releases took all other codes than this
+		// one for errors (envoyproxy/envoy#34951).
 		Status: &status.Status{Code: int32(codes.PermissionDenied)},
 		HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: &authv3.DeniedHttpResponse{
 			Status:  &typev3.HttpStatus{Code: typev3.StatusCode(r.Status)},
@@ -53,7 +53,7 @@ func options(headers []Header) []*corev3.HeaderValueOption {
 	for _, h := range headers {
 		opts = append(opts, &corev3.HeaderValueOption{
 			Header: &corev3.HeaderValue{Key: h.Name, Value: h.Value},
-			// Said explicitly: the default appends, and changed between releases.
+			// The default appends, and differed between releases.
 			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
 		})
 	}

@@ -1,7 +1,7 @@
-// Package envoy is the only place that knows the wire form of Envoy's external
-// authorization (envoy.service.auth.v3): what a CheckRequest holds, and what a
-// CheckResponse must hold so that Envoy does what was decided. The Envoy
-// configuration that goes with it lies beside it.
+// Package envoy knows the wire form of Envoy's external authorization
+// (envoy.service.auth.v3): what a CheckRequest holds, and what a CheckResponse must hold
+// so that Envoy does what was decided. No other package knows it. envoy.yaml, beside this
+// file, is the configuration of Envoy that goes with it.
 package envoy
 
 import (
@@ -17,42 +17,45 @@ import (
 // names the policy.
 const PolicyExtension = "policy"
 
-// maxLines bounds the headers that are looked through; Envoy lets 100 through unless told otherwise
+// maxLines is the largest number of headers that are read. Envoy accepts 100 by default
 // (max_headers_count).
 const maxLines = 256
 
-// jwtNamespace is where Envoy's jwt_authn filter puts the payload of a token that
-// it has verified (payload_in_metadata). No client can write there.
+// jwtNamespace is the metadata in which Envoy's jwt_authn filter puts the payload of a
+// verified token (payload_in_metadata). No client can write there.
 const jwtNamespace = "envoy.filters.http.jwt_authn"
 
-// Request is what the gate reads of a CheckRequest. Its zero value is a request
-// of which nothing is known.
+// Request is what the gate reads of a CheckRequest. With the zero value, nothing is known
+// of the request.
 type Request struct {
-	// Method is the HTTP method, Path the :path with the query, undecoded. Either
-	// may be empty.
-	Method, Path string
-	// Policy is the context extension of the route; empty if there is none.
+	// Method is the HTTP method, such as "POST". It may be empty.
+	Method string
+	// Path is the :path with the query, not decoded: "/run?user_id=ann". It may be empty.
+	Path string
+	// Policy is the policy that the route names in its context extension; empty if it
+	// names none.
 	Policy string
-	// Peer is who is connected to Envoy.
+	// Peer is the other end of the connection to Envoy.
 	Peer Peer
-	// Crowded says that there were more headers than are looked through. It has none
-	// then: with some of them, what a client wrote could hide what a proxy added.
-	Crowded bool
+	// TooManyHeaders says that there were more headers than are read. Then none is read:
+	// a header of the client's could hide the one that a proxy added.
+	TooManyHeaders bool
 
 	headers map[string]string
 	lines   []*corev3.HeaderValue
 	jwt     *structpb.Struct
 }
 
-// Peer is the other end of the connection to Envoy; the zero value is unknown.
+// Peer is the other end of a connection to Envoy. With the zero value, it is not known.
 type Peer struct {
-	// Addr is its address, unmapped and without a zone; the zero Addr if it has none.
+	// Addr is the address, without a zone; IPv4 in IPv6 is IPv4. It is the zero Addr if
+	// there is none.
 	Addr netip.Addr
-	// Unix says that it came over a unix socket.
+	// Unix says that the connection came over a unix socket.
 	Unix bool
 }
 
-// Parse reads a CheckRequest, any part of which may be missing.
+// Parse reads a CheckRequest. Any part of req may be missing.
 func Parse(req *authv3.CheckRequest) Request {
 	attrs := req.GetAttributes()
 	http := attrs.GetRequest().GetHttp()
@@ -66,14 +69,14 @@ func Parse(req *authv3.CheckRequest) Request {
 		jwt:     attrs.GetMetadataContext().GetFilterMetadata()[jwtNamespace],
 	}
 	if len(r.headers) > maxLines || len(r.lines) > maxLines {
-		r.Crowded, r.headers, r.lines = true, nil, nil
+		r.TooManyHeaders, r.headers, r.lines = true, nil, nil
 	}
 	return r
 }
 
-// Claim returns a claim of the verified token whose payload Envoy keeps under
-// payload, the provider's payload_in_metadata; nil if there is none. It is a
-// string, a float64, a bool, or a slice or map of those.
+// Claim returns a claim of the verified token; nil if there is none. payload is the
+// provider's payload_in_metadata. The claim is a string, a float64, a bool, or a slice or
+// map of those.
 func (r Request) Claim(payload, claim string) any {
 	token := r.jwt.GetFields()[payload].GetStructValue()
 	return token.GetFields()[claim].AsInterface()
@@ -90,10 +93,10 @@ func peer(a *corev3.Address) Peer {
 	return Peer{Addr: addr.Unmap().WithZone("")}
 }
 
-// Header returns the value of the header name (lower case) and the number of
-// lines it came in: 0 means that it is absent. Several lines are joined by
-// commas in order, as Envoy does itself where it does not send them apart
-// (encode_raw_headers off), so a value with a comma may have been several.
+// Header returns the value of the header name (lower case) and the number of its lines; 0
+// lines mean that the header is absent. Several lines are joined by commas, in order.
+// Without encode_raw_headers Envoy joins them itself and counts one line, so a value with
+// a comma may have been several lines.
 func (r Request) Header(name string) (value string, lines int) {
 	if r.lines == nil {
 		value, ok := r.headers[name]

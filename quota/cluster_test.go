@@ -23,7 +23,7 @@ func clusterClient(t *testing.T, c *redistest.Cluster) *redis.ClusterClient {
 	return client
 }
 
-// on is a key of this kind that primary i of c has.
+// on returns a key of this kind that primary i of c has.
 func on(t *testing.T, c *redistest.Cluster, i int, kind string) string {
 	t.Helper()
 	client := c.Primaries[i].Client(t)
@@ -44,9 +44,9 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-// TestClusterPrimaryLost: of three primaries one dies. Callers with a bucket there
-// are decided by local buckets, all others by the cluster as before; and it comes
-// back, or its replica takes over.
+// TestClusterPrimaryLost: one of three primaries dies. For callers with a bucket there
+// local buckets decide, for all others the cluster. Then the primary comes back, or its
+// replica takes over.
 func TestClusterPrimaryLost(t *testing.T) {
 	for name, replicas := range map[string]bool{"it comes back": false, "its replica takes over": true} {
 		t.Run(name, func(t *testing.T) {
@@ -108,8 +108,8 @@ func TestClusterPrimaryLost(t *testing.T) {
 	}
 }
 
-// TestClusterRefunds: the first bucket is not charged when the second is empty,
-// or on a server that is away.
+// TestClusterRefunds: the first bucket is not charged if the second is empty, or if its
+// server is away.
 func TestClusterRefunds(t *testing.T) {
 	cluster := redistest.StartCluster(t, 3, false)
 	store := NewCluster(clusterClient(t, cluster), slog.New(slog.DiscardHandler))
@@ -174,8 +174,8 @@ func TestClusterBucketMoves(t *testing.T) {
 	}
 }
 
-// TestClusterSlotsWithoutServer: of three primaries one dies and is forgotten, so
-// that nobody has its slots. Requests for them don't harm the other callers.
+// TestClusterSlotsWithoutServer: one of three primaries dies and the others forget it, so
+// that no server has its slots. Requests for these slots don't harm other callers.
 func TestClusterSlotsWithoutServer(t *testing.T) {
 	cluster := redistest.StartCluster(t, 3, false)
 	f := NewFailover(NewCluster(clusterClient(t, cluster), slog.New(slog.DiscardHandler)), NewMemory(), 1, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))

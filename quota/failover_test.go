@@ -16,7 +16,7 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
 )
 
-// brokenStore fails or hangs as told; otherwise it is a Memory.
+// brokenStore is a Memory that can be told to fail or to hang.
 type brokenStore struct {
 	*Memory
 	asked atomic.Int64
@@ -88,8 +88,8 @@ func TestFailoverStopsAskingAndComesBack(t *testing.T) {
 	})
 }
 
-// TestFailoverWaitsNoLongerThanTold has a store that hangs: the first callers
-// wait for their deadline, later ones not at all.
+// TestFailoverWaitsNoLongerThanTold has a store that hangs. The first callers wait until
+// their deadline, later callers don't wait.
 func TestFailoverWaitsNoLongerThanTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &brokenStore{Memory: NewMemory()}
@@ -113,7 +113,7 @@ func TestFailoverWaitsNoLongerThanTold(t *testing.T) {
 	})
 }
 
-// TestFailoverNoticesWithoutTraffic breaks the store while nobody asks.
+// TestFailoverNoticesWithoutTraffic breaks the store while no request comes.
 func TestFailoverNoticesWithoutTraffic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &brokenStore{Memory: NewMemory()}
@@ -140,7 +140,7 @@ func TestFailoverWithoutFallback(t *testing.T) {
 	}
 }
 
-// TestFailoverIgnoresCallersThatLeave has callers cancel: Redis is not to blame.
+// TestFailoverIgnoresCallersThatLeave: a caller that cancels does not count against Redis.
 func TestFailoverIgnoresCallersThatLeave(t *testing.T) {
 	store := &brokenStore{Memory: NewMemory()}
 	f, reg, _ := newTestFailover(store, NewMemory())
@@ -176,7 +176,7 @@ func TestFailoverRefundsWhereItTook(t *testing.T) {
 	}
 }
 
-// TestFailoverRedisRestarted is the real thing: a server that dies and comes back.
+// TestFailoverRedisRestarted has a real Redis that dies and comes back.
 func TestFailoverRedisRestarted(t *testing.T) {
 	server := redistest.Start(t)
 	f, _, _ := newTestFailover(NewRedis(server.Client(t)), NewMemory())

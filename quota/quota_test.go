@@ -16,7 +16,7 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/quota/quotatest"
 )
 
-// realClock waits; it is the clock of a store whose time is the system's.
+// realClock is the system's clock. Time passes by waiting.
 type realClock struct{}
 
 func (realClock) Now() time.Time { return time.Now() }
@@ -77,7 +77,7 @@ func TestNewTiers(t *testing.T) {
 	}
 }
 
-// TestNewTiersHold checks for many settings what the limits promise.
+// TestNewTiersHold checks the promises of NewTiers for many settings.
 func TestNewTiersHold(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	for range 200_000 {

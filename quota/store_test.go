@@ -15,13 +15,12 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
 )
 
-// FuzzStores: the scripts and the store in memory agree, whatever is done to them, and
-// hold the same debts in the end. Each byte is one thing done: time that passes, a refund
-// of an earlier Take, or a Take. The seeds are long enough that `go test` alone finds
-// where the stores differ.
+// FuzzStores: the scripts and the store in memory give the same answers and hold the same
+// debts in the end. Each byte is one operation: time passes, an earlier Take is refunded,
+// or tokens are taken. The seeds are long, so that `go test` alone finds a difference.
 //
-// Time passes by moving what is stored, in steps of minutes, while a token takes an hour:
-// the moments that a call takes don't count.
+// To let minutes pass, the test moves what is stored. A token takes an hour, so the
+// duration of a call does not count.
 func FuzzStores(f *testing.F) {
 	f.Add(uint8(3), uint8(0), []byte{2, 2, 2, 18, 1, 2, 0, 16, 2, 34})
 	f.Add(uint8(1), uint8(40), []byte("take, refund and pass"))
@@ -82,8 +81,8 @@ func FuzzStores(f *testing.F) {
 	})
 }
 
-// maxStall is how much later one store may be asked than the other; far below the times
-// that a case is made of.
+// maxStall is how much later than the other a store may be asked. It is far below the
+// times in a case.
 const maxStall = 30 * time.Second
 
 // wantSameDebts compares what the stores hold.
@@ -111,7 +110,7 @@ func wantSameDebts(t *testing.T, rdb *redis.Client, memory *Memory) {
 	}
 }
 
-// passRedis makes d pass for every bucket.
+// passRedis lets the time d pass for every bucket.
 func passRedis(t *testing.T, rdb *redis.Client, d time.Duration) {
 	t.Helper()
 	ctx := t.Context()
@@ -140,8 +139,8 @@ func passRedis(t *testing.T, rdb *redis.Client, d time.Duration) {
 	}
 }
 
-// TestRedisKeys pins what is stored: a full-at time in microseconds that expires
-// just after it has come.
+// TestRedisKeys checks what is stored: the time at which the bucket is full, in
+// microseconds, under a key that expires just after that time.
 func TestRedisKeys(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
 	ctx := t.Context()
@@ -177,8 +176,8 @@ func TestRedisKeys(t *testing.T) {
 	}
 }
 
-// TestRedisClockSetBack plants a bucket that owes more than an empty one can, as
-// one that was written before the clock was set back.
+// TestRedisClockSetBack stores a bucket that owes more than an empty bucket can, as after
+// the clock was set back.
 func TestRedisClockSetBack(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
 	ctx := t.Context()
@@ -198,8 +197,8 @@ func TestRedisClockSetBack(t *testing.T) {
 	}
 }
 
-// TestRedisLateExpiry plants a bucket that has been full for an hour and has a key all
-// the same: it holds no more than its capacity.
+// TestRedisLateExpiry stores a bucket that has been full for an hour and whose key has not
+// expired: it holds no more than its capacity.
 func TestRedisLateExpiry(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
 	limit := Limit{Capacity: 3, Interval: 20 * time.Minute}
@@ -214,8 +213,8 @@ func TestRedisLateExpiry(t *testing.T) {
 	}
 }
 
-// TestRedisForeignValue plants what is no bucket: it must not fail the caller
-// again and again, which would open the breaker for all.
+// TestRedisForeignValue stores values that are no buckets. They must not make every Take
+// fail: that would open the breaker for all callers.
 func TestRedisForeignValue(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
 	ctx := t.Context()
@@ -254,8 +253,8 @@ func TestRedisScriptCacheFlushed(t *testing.T) {
 	}
 }
 
-// TestMemoryOfAMillionCallers: a flood of callers, each seen once, takes a bounded
-// amount of memory, and frees nobody who was limited before.
+// TestMemoryOfAMillionCallers: a flood of callers that come once each needs bounded
+// memory, and refills no bucket of other callers.
 func TestMemoryOfAMillionCallers(t *testing.T) {
 	heap := func() uint64 {
 		runtime.GC()
@@ -302,7 +301,7 @@ func TestMemoryOfAMillionCallers(t *testing.T) {
 	runtime.KeepAlive(m)
 }
 
-// TestMemoryIsBounded fills a store with callers that must not be forgotten.
+// TestMemoryIsBounded fills a store with buckets that must not be forgotten.
 func TestMemoryIsBounded(t *testing.T) {
 	ctx := context.Background()
 	m := NewMemory()

@@ -6,14 +6,15 @@ import (
 	"sync"
 )
 
-// Readiness collects the reasons why the process is not ready. The zero value
-// is ready.
+// Readiness holds the reasons why the process is not ready. With the zero value it is
+// ready.
 type Readiness struct {
 	mu      sync.Mutex
 	reasons map[string]string
 }
 
-// Block makes the process not ready until what is cleared; reason says why.
+// Block makes the process not ready until Clear(what). reason says why: "Redis is
+// awaited", for example.
 func (r *Readiness) Block(what, reason string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -23,14 +24,15 @@ func (r *Readiness) Block(what, reason string) {
 	r.reasons[what] = reason
 }
 
-// Clear takes a reason away.
+// Clear removes the reason that Block(what) gave.
 func (r *Readiness) Clear(what string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.reasons, what)
 }
 
-// Reasons returns why the process is not ready, sorted; empty if it is.
+// Reasons returns the reasons why the process is not ready, sorted. There are none if it
+// is ready.
 func (r *Readiness) Reasons() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package telemetry is how the process tells about itself: the HTTP port with
-// metrics and health, and the logger.
+// Package telemetry serves the metrics and the health of the process on an HTTP port, and
+// makes its logger.
 package telemetry
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Server is the telemetry port.
+// Server serves the telemetry port.
 type Server struct {
 	cfg      Config
 	metrics  prometheus.Gatherer
@@ -25,14 +25,14 @@ type Server struct {
 	log      *slog.Logger
 }
 
-// NewServer returns a server of the metrics in g and the state in ready.
-// degraded lists what does not work as it should though the process is ready.
+// NewServer returns a server of the metrics in g and of the state in ready. degraded
+// lists what does not work although the process is ready; /readyz shows it.
 func NewServer(cfg Config, g prometheus.Gatherer, ready *Readiness, degraded func() []string, log *slog.Logger) *Server {
 	return &Server{cfg: cfg, metrics: g, ready: ready, degraded: degraded, log: log}
 }
 
-// Run serves on l until ctx ends, then finishes what is running and returns nil.
-// It closes l.
+// Run serves on l until ctx ends, then finishes the requests under way and returns nil. It
+// closes l.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	srv := &http.Server{
 		Handler:           s.Handler(),
@@ -54,7 +54,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	defer cancel()
 	if err := srv.Shutdown(grace); err != nil {
 		err = errors.Join(err, srv.Close())
-		s.log.Debug("telemetry cut off", "error", err)
+		s.log.Debug("telemetry requests cut off", "error", err)
 	}
 	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve telemetry: %w", err)
@@ -88,7 +88,7 @@ type ReadyAnswer struct {
 	Degraded []string `json:"degraded,omitempty"` // what does not work as it should all the same
 }
 
-// serveReady answers 200 or 503, and says why in the body.
+// serveReady answers 200 or 503, with the reasons in the body.
 func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
 	body := ReadyAnswer{Reasons: s.ready.Reasons(), Degraded: s.degraded()}
 	body.Ready = len(body.Reasons) == 0

@@ -128,7 +128,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// pipes is a listener whose clients are in this process, so that a bubble's clock
+// pipes is a listener whose clients are in this process, so that the clock of a bubble
 // is theirs too.
 type pipes struct {
 	conns chan net.Conn
@@ -147,7 +147,7 @@ func (p pipes) Accept() (net.Conn, error) {
 func (p pipes) Close() error   { close(p.ended); return nil }
 func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
-// TestSlowClients: nobody holds a connection for long without using it.
+// TestSlowClients: no client holds a connection for long without using it.
 func TestSlowClients(t *testing.T) {
 	const request = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 	for name, tt := range map[string]struct {

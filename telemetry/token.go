@@ -12,27 +12,27 @@ import (
 	"sync"
 )
 
-// token is the bearer token that guards the metrics. One from a file follows the
-// file: it is read at each scrape, which costs less than to watch it.
+// token is the bearer token that guards the metrics. A token from a file follows the
+// file: each scrape reads it, which costs less than to watch it.
 type token struct {
-	file string // "": the token does not change
+	file string // empty: the token does not change
 	log  *slog.Logger
 
 	mu      sync.Mutex
-	value   string // the last good one
-	failing bool
+	value   string // the newest that could be used
+	failing bool   // the file could not be used the last time
 }
 
-// is says whether got is the token. A file that can't be read, or holds no token,
-// leaves the last good one in force: it may be about to be replaced, and must not
-// open the metrics.
+// is says whether got is the token. If the file can't be read, or holds no token, the
+// token that was read before stays in force: somebody may be about to replace the file,
+// and the metrics must not be open meanwhile.
 func (t *token) is(got string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.file != "" {
 		t.reread()
 	}
-	// Hashes are of one length, so comparing them tells nothing about the token's.
+	// The hashes have one length, so the comparison does not tell the length of the token.
 	a, b := sha256.Sum256([]byte(got)), sha256.Sum256([]byte(t.value))
 	return subtle.ConstantTimeCompare(a[:], b[:]) == 1
 }
@@ -41,7 +41,7 @@ func (t *token) reread() {
 	value, err := readToken(t.file)
 	switch {
 	case err != nil && !t.failing:
-		t.log.Warn("the token file is of no use; the token read last stays in force", "error", err)
+		t.log.Warn("the token file cannot be used; the token read before stays in force", "error", err)
 	case err == nil && value != t.value:
 		t.log.Info("the token of the metrics has changed")
 		t.value = value
@@ -61,15 +61,15 @@ func readToken(file string) (string, error) {
 	return value, validToken(value)
 }
 
-// validToken never quotes the token.
+// validToken returns errors that never quote the token.
 func validToken(s string) error {
 	if strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-		return errors.New("holds white space or control characters, which no header can carry")
+		return errors.New("holds white space or control characters, which a header can't carry")
 	}
 	return nil
 }
 
-// guard lets only requests with the bearer token through (RFC 6750).
+// guard lets a request pass if it has the bearer token (RFC 6750).
 func (t *token) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !t.is(bearer(r.Header.Get("Authorization"))) {
@@ -81,9 +81,8 @@ func (t *token) guard(next http.Handler) http.Handler {
 	})
 }
 
-// bearer returns the token of an Authorization header. Scrape configurations in
-// use name the scheme once themselves and once in the token's file, so it may
-// stand there twice.
+// bearer returns the token of an Authorization header. The scheme may be there twice:
+// some scrape configurations name it and have it in the token's file, too.
 func bearer(header string) string {
 	fields := strings.Fields(header)
 	for range 2 {

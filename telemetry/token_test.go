@@ -11,8 +11,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// TestTokenFile: the token follows its file, also by the exchange of a symbolic
-// link that Kubernetes makes; a useless file changes nothing and opens nothing.
+// TestTokenFile: the token follows its file, also when Kubernetes replaces a symbolic
+// link. A file that can't be used changes nothing and opens nothing.
 func TestTokenFile(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "token")
@@ -57,8 +57,8 @@ func TestTokenFile(t *testing.T) {
 	want("s3cret-two", 401)
 	want("s3cret-three", 200)
 
-	if n := strings.Count(log.String(), "of no use"); n != 1 {
-		t.Errorf("a useless file is logged %d times, want once:\n%s", n, &log)
+	if n := strings.Count(log.String(), "cannot be used"); n != 1 {
+		t.Errorf("a file that cannot be used is logged %d times, want once:\n%s", n, &log)
 	}
 	if strings.Contains(log.String(), "s3cret") {
 		t.Errorf("the log shows a token:\n%s", &log)

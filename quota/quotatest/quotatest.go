@@ -47,7 +47,7 @@ func Run(t *testing.T, open func(t *testing.T) (quota.Store, Clock)) {
 	}
 }
 
-// slow is a limit that refills nothing in the time a test takes.
+// slow is a limit that refills no token during a test.
 var slow = quota.Limit{Capacity: 10, Interval: time.Hour}
 
 func take(t *testing.T, s quota.Store, l quota.Limit, keys ...string) quota.Result {
@@ -59,7 +59,7 @@ func take(t *testing.T, s quota.Store, l quota.Limit, keys ...string) quota.Resu
 	return r
 }
 
-// drain takes until the first denial and returns how many were taken.
+// drain takes until no token is left and returns how many were taken.
 func drain(t *testing.T, s quota.Store, l quota.Limit, keys ...string) int64 {
 	t.Helper()
 	for n := range l.Capacity + 1 {
@@ -115,7 +115,7 @@ func testWait(t *testing.T, s quota.Store, c Clock) {
 		}
 		c.Pass(r.NextToken())
 		if !take(t, s, l, "a").Taken {
-			t.Fatalf("denied after waiting the %v that were told", r.NextToken())
+			t.Fatalf("denied after a wait of %v, as NextToken said", r.NextToken())
 		}
 	}
 }
@@ -133,9 +133,9 @@ func testAllOrNothing(t *testing.T, s quota.Store, _ Clock) {
 	}
 }
 
-// testAllOrNothingConcurrent has 64 callers share one IP, each with a user of
-// its own that has fewer tokens left: what is charged to the IP must be what was
-// taken, no more and no less.
+// testAllOrNothingConcurrent has 64 callers that share one IP, each with its own user; the
+// buckets of half of the users are empty. The bucket of the IP must be charged once for
+// each Take that took, and for no other.
 func testAllOrNothingConcurrent(t *testing.T, s quota.Store, _ Clock) {
 	const callers, tries = 64, 20
 	ip := quota.Limit{Capacity: 200, Interval: time.Hour}
@@ -245,7 +245,7 @@ func testLowered(t *testing.T, s quota.Store, _ Clock) {
 	}
 }
 
-// testWindow takes at random moments and looks at every window afterwards.
+// testWindow takes at random moments and then checks every window of time.
 func testWindow(t *testing.T, s quota.Store, c Clock) {
 	l := quota.Limit{Capacity: 7, Interval: 3 * time.Millisecond}
 	random := rand.New(rand.NewPCG(1, 2))
@@ -276,8 +276,8 @@ func testWindow(t *testing.T, s quota.Store, c Clock) {
 	}
 }
 
-// testSaturation asks without pause: what is refilled must be handed out. The
-// capacity is large enough that a stall of the machine loses nothing.
+// testSaturation takes without pause and must get all tokens of the refill. The capacity
+// is so large that a stall of the machine loses none.
 func testSaturation(t *testing.T, s quota.Store, c Clock) {
 	const perMinute = 29_999 // an interval of 2001 µs, where rounding counts the most
 	l := quota.NewTiers(1000, perMinute, 1).Plain

@@ -143,7 +143,7 @@ func TestCertificatesChange(t *testing.T) {
 	broken.Key = broken.Key[:len(broken.Key)/2]
 	mount(gate, broken, after)
 	meets("the last good certificate", newEnvoy, newGate)
-	g.WaitLog(t, regexp.MustCompile(`of no use.*"port":"grpc".*GRPC_TLS_KEY_FILE`))
+	g.WaitLog(t, regexp.MustCompile(`cannot be used.*"port":"grpc".*GRPC_TLS_KEY_FILE`))
 	if got, want := g.Metrics(t)[`refrakt_gate_certificate_not_after_timestamp_seconds{port="grpc"}`], newGate.TLS(t).Leaf.NotAfter.Unix(); got != float64(want) {
 		t.Errorf("the metric says %v, want %v of what is in force", got, want)
 	}

@@ -21,21 +21,23 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Decision is what the gate decided about one request. Its fields, under these
-// names, are the top-level keys of the dynamic metadata that Envoy gets with
-// every answer (namespace envoy.filters.http.ext_authz) and the attributes of
-// the gate's log lines.
+// Decision is the decision about one request. Its fields are the keys of the
+// dynamic metadata that Envoy gets with every answer (namespace
+// envoy.filters.http.ext_authz), and the attributes of the log line "decided". A
+// field that is added here is in both.
 type Decision struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// allow or deny.
+	// "allow" or "deny".
 	Verdict string `protobuf:"bytes,1,opt,name=verdict,proto3" json:"verdict,omitempty"`
-	// Why: one of the reasons of refrakt_gate_decisions_total.
+	// The reason for the decision: a value of the label reason of
+	// refrakt_gate_decisions_total, such as "rate_limited".
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
-	// run, assistant, unknown or none.
+	// The policy that the request falls under: "run", "assistant", "unknown" or
+	// "none".
 	Policy string `protobuf:"bytes,3,opt,name=policy,proto3" json:"policy,omitempty"`
-	// plain or premium; empty where no caller was looked at.
+	// The tier of the caller: "plain" or "premium"; empty if no bucket was asked.
 	Tier string `protobuf:"bytes,4,opt,name=tier,proto3" json:"tier,omitempty"`
-	// How long the client is told to wait, in milliseconds; 0 when allowed.
+	// The Retry-After of a denial in milliseconds; 0 if the request may pass.
 	WaitMs int64 `protobuf:"varint,5,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
 	// Whether a check in shadow mode would have denied the request.
 	Shadow        bool `protobuf:"varint,6,opt,name=shadow,proto3" json:"shadow,omitempty"`

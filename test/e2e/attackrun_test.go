@@ -22,8 +22,8 @@ var update = flag.Bool("update", false, "write docs/attacks.md instead of compar
 
 const attacksDoc = "docs/attacks.md"
 
-// TestNobodyGetsAround plays every attack on every version of Envoy, by both protocols. What the clients get is
-// docs/attacks.md, word for word. It is not parallel to other tests: there are enough processes as it is.
+// TestNobodyGetsAround plays every attack on every version of Envoy, by both protocols. docs/attacks.md is what the clients
+// get, word for word. The test starts many processes, so it does not run in parallel with others.
 func TestNobodyGetsAround(t *testing.T) {
 	redis := redistest.Start(t)
 	api := e2e.StartAPI(t, redis.URL())
@@ -47,7 +47,7 @@ func TestNobodyGetsAround(t *testing.T) {
 						})
 					}
 				})
-				// No client makes the gate warn of an Envoy that is set up like this.
+				// No attack makes the gate warn about the settings of this Envoy.
 				wantWarnings(t, s.byHeaders, "client", "client_ip_header")
 				wantWarnings(t, s.byTokens)
 			})
@@ -56,7 +56,7 @@ func TestNobodyGetsAround(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	// A job that no client was told of came in hidden in another request.
+	// A job that no client was told of was hidden in another request.
 	queued, err := redis.Client(t).LRange(t.Context(), "saq:default:queued", 0, -1).Result()
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +86,7 @@ func TestNobodyGetsAround(t *testing.T) {
 	}
 }
 
-// wantWarnings checks of which settings the gate warns.
+// wantWarnings checks about which settings the gate warns.
 func wantWarnings(t *testing.T, f front, want ...string) {
 	t.Helper()
 	metrics := f.gate.Metrics(t)
@@ -98,7 +98,7 @@ func wantWarnings(t *testing.T, f front, want ...string) {
 	}
 }
 
-// stage is what one version of Envoy plays on.
+// stage has one version of Envoy.
 type stage struct {
 	byHeaders, byTokens front
 	key, stranger       *rsa.PrivateKey
@@ -113,8 +113,7 @@ type front struct {
 	gate *e2e.Gate
 }
 
-// startFront starts one. The gate's buckets hold one token; the listener is there over IPv4, over IPv6, and as IPv4 in
-// IPv6.
+// startFront starts a front. The gate's buckets hold one token. Envoy listens on IPv4, on IPv6, and on IPv4 in IPv6.
 func startFront(t *testing.T, version, config string, api *e2e.API, settings map[string]string) front {
 	t.Helper()
 	all := map[string]string{
@@ -134,16 +133,16 @@ func startFront(t *testing.T, version, config string, api *e2e.API, settings map
     - address: {socket_address: {address: 0.0.0.0, port_value: 8080}}
     - address: {socket_address: {address: "::1", port_value: 0}}
 `,
-		// Where Envoy hangs up without a word, nobody waits for it a whole second.
+		// So that the test does not wait a whole second when Envoy hangs up.
 		prefix: prefix + "          delayed_close_timeout: 0.5s\n",
-		// On a machine that stalls the answers are to be the gate's all the same.
+		// So that the gate answers even if the machine stalls.
 		timeout: "                timeout: 20s\n", health: "    - timeout: 20s\n",
 	})
 	gate := e2e.StartGate(t, all)
 	return front{e2e.StartOtherEnvoy(t, version, config, api.Addr, gate.GRPC), gate}
 }
 
-// ownAddresses are what Envoy may append to X-Forwarded-For where the peer is loopback.
+// ownAddresses returns the addresses that Envoy may append to X-Forwarded-For for a peer on loopback.
 func ownAddresses(t *testing.T) string {
 	t.Helper()
 	addrs, err := net.InterfaceAddrs()
@@ -189,8 +188,8 @@ func (s *stage) play(t *testing.T, g group, a attack, protocol string) string {
 	t.Helper()
 	got, want := s.once(t, g, a, protocol)
 	if want != "" && g.rule == charged {
-		// Some rows share a bucket (::1's, this machine's), which has a token each minute: just now, perhaps. A hole is
-		// still there, with other addresses too.
+		// Some rows share a bucket (that of ::1, or of this machine), which gains a token each minute: perhaps just now.
+		// A real hole is still there with other addresses.
 		got, want = s.once(t, g, a, protocol)
 	}
 	if want != "" {
@@ -199,8 +198,8 @@ func (s *stage) play(t *testing.T, g group, a attack, protocol string) string {
 	return got
 }
 
-// once plays a row with addresses, a user and tokens of its own. Where the client got something else than the rule has,
-// want says what that is.
+// once plays a row with addresses, a user and tokens of its own. If the client got something else than the rule demands,
+// want says what it should have got.
 func (s *stage) once(t *testing.T, g group, a attack, protocol string) (got, want string) {
 	t.Helper()
 	p := s.player(t, g, a, protocol)

@@ -55,15 +55,15 @@ func (r *results) cell(g group, a attack, protocol string) string {
 
 const attacksHead = `# What an attacker gets
 
-` + "`TestNobodyGetsAround`" + ` plays all of this on Envoy %s, each with
-[envoy.yaml](../envoy/envoy.yaml) as it is (its addresses and timeouts apart), with the gate and the example API, by both
-protocols, byte by byte. What came back is this file, which the test holds to it. Where the versions
-differ, each is named. A bucket holds one token here.
+` + "`TestNobodyGetsAround`" + ` sends all of these requests to Envoy %s, by both protocols, byte by byte. Each
+Envoy has [envoy.yaml](../envoy/envoy.yaml) as it is (but for addresses and timeouts), with the gate and the example API.
+This file is what came back; the test compares it with every run. Where the versions differ, each is named. A bucket holds
+one token here.
 
-In the columns: "gate" is the gate's answer; "API" the API's, which for a 202 has started a job; "Envoy" one that Envoy
-gives itself; "hung up" means that the connection was closed or the stream reset without one. Several answers came one
-after another. A and B are addresses, N is the first half of an IPv6 address, u a user. 127.0.0.1 is the trusted proxy,
-over IPv4 or, "by ::ffff", as IPv4 in IPv6; "a client" has an address of its own.
+In the columns, "gate" is an answer of the gate and "API" one of the API; a 202 of the API has started a job. "Envoy" is an
+answer that Envoy gives itself. "hung up" says that the connection was closed, or the stream reset, without an answer.
+Several answers came one after another. A and B are addresses, N is the first half of an IPv6 address, u is a user.
+127.0.0.1 is the trusted proxy, over IPv4 or, "by ::ffff", as IPv4 in IPv6; "a client" has another address.
 `
 
 // document is docs/attacks.md.

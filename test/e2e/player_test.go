@@ -30,7 +30,7 @@ type player struct {
 	words    *strings.Replacer
 }
 
-// player has addresses, a user and tokens that no other row has.
+// player returns a player with addresses, a user and tokens that no other row uses.
 func (s *stage) player(t *testing.T, g group, a attack, protocol string) *player {
 	t.Helper()
 	n := s.rows.Add(1)
@@ -71,7 +71,7 @@ func (s *stage) player(t *testing.T, g group, a attack, protocol string) *player
 	return p
 }
 
-// unsigned is a token of the algorithm none.
+// unsigned returns a token with the algorithm none.
 func unsigned(t *testing.T, user string) string {
 	t.Helper()
 	var parts []string
@@ -88,7 +88,7 @@ func unsigned(t *testing.T, user string) string {
 	return strings.Join(parts, ".") + "."
 }
 
-// empty takes tokens until there is none.
+// empty takes tokens until none is left.
 func (p *player) empty(t *testing.T, headers []string) {
 	t.Helper()
 	var got string
@@ -100,7 +100,7 @@ func (p *player) empty(t *testing.T, headers []string) {
 	t.Fatalf("POST /run with %q: got %s again and again, want %s in the end", headers, got, limited)
 }
 
-// victim is what the victim of a row gets, whose bucket nobody else may have touched.
+// victim returns what the victim of a row gets. No other client may have spent its tokens.
 func (p *player) victim(t *testing.T) string {
 	t.Helper()
 	p.wire = e2e.Wire{From: "127.0.0.1", To: p.stage.byTokens.MoreAddrs[0]}
@@ -156,7 +156,7 @@ func (p *player) http2(t *testing.T, lines []string) string {
 	return p.say(t, []e2e.Response{answer}, err)
 }
 
-// say is what the client got, and from whom. It remembers the jobs that the client was told of.
+// say returns what the client got, and from whom. It notes the jobs that the client was told of.
 func (p *player) say(t *testing.T, answers []e2e.Response, err error) string {
 	t.Helper()
 	if errors.Is(err, e2e.ErrRefused) {

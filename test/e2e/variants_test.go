@@ -11,8 +11,8 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
 
-// TestOtherSettings plays the attacks on Envoys that are set up in another way than the gate expects. What must hold,
-// holds; where it must be weaker or stricter, the gate says so. docs/envoy-settings.md is the same in words.
+// TestOtherSettings plays the attacks on Envoys with other settings than the gate expects. The rules still hold. Where the
+// gate is stricter or could be weaker, it warns. docs/envoy-settings.md says the same in words.
 func TestOtherSettings(t *testing.T) {
 	api := e2e.StartWideAPI(t)
 	const (
@@ -34,7 +34,7 @@ func TestOtherSettings(t *testing.T) {
 	for name, tt := range map[string]struct {
 		replace  map[string]string
 		warnings []string
-		skip     []string // groups in which other things come out
+		skip     []string // groups with other outcomes
 	}{
 		"paths not normalised":      {replace: map[string]string{normalize: ""}, warnings: []string{"path"}},
 		"slashes not merged":        {replace: map[string]string{merge: ""}, warnings: []string{"path"}},
@@ -80,8 +80,8 @@ func TestOtherSettings(t *testing.T) {
 	}
 }
 
-// TestTokensNotHandedOver has an Envoy that verifies tokens and doesn't tell the gate. Users are known by their
-// addresses then, and nobody spends another's tokens; that there are no users is to be seen.
+// TestTokensNotHandedOver has an Envoy that verifies tokens and does not tell the gate. Users are known by their addresses
+// then, and no client spends the tokens of another user. The metrics show that no user is known.
 func TestTokensNotHandedOver(t *testing.T) {
 	api := e2e.StartAPI(t, "")
 	key, stranger := rsaKey(t), rsaKey(t)
@@ -123,7 +123,7 @@ func TestTokensNotHandedOver(t *testing.T) {
 	}
 }
 
-// edited is a copy of an Envoy configuration with other text in it; each text to be replaced must be there.
+// edited returns a copy of an Envoy configuration with some text replaced. The text must be there.
 func edited(t *testing.T, config string, replace map[string]string) string {
 	t.Helper()
 	if !filepath.IsAbs(config) {

@@ -12,6 +12,8 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/condition"
 )
 
 // Files serves TLS on one port. It reads the files for each handshake: that costs less
@@ -20,10 +22,11 @@ type Files struct {
 	cfg Config
 	log *slog.Logger
 
-	mu      sync.Mutex
-	good    *material   // the newest that could be used
-	server  *tls.Config // made from good
-	failing bool        // the files could not be used the last time
+	usable *condition.Condition
+
+	mu     sync.Mutex
+	good   *material   // the newest that could be used
+	server *tls.Config // made from good
 }
 
 // Load reads the files and registers the metrics of the port.
@@ -32,7 +35,11 @@ func Load(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Files, erro
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	f := &Files{cfg: cfg, log: log}
+	log = log.With("port", cfg.Port)
+	f := &Files{
+		cfg: cfg, log: log,
+		usable: condition.New(log, "the TLS files cannot be used; those read before stay in force", "the TLS files can be used again"),
+	}
 	f.use(good)
 	f.register(reg)
 	return f, nil
@@ -62,14 +69,15 @@ func (f *Files) reread() (*material, *tls.Config) {
 	defer f.mu.Unlock()
 	next, errs := f.cfg.load(f.good)
 	err := errors.Join(errs...)
-	switch {
-	case err != nil && !f.failing:
-		f.log.Warn("the TLS files cannot be used; those read before stay in force", "port", f.cfg.Port, "error", err, "not_after", f.good.cert.Leaf.NotAfter)
-	case err == nil && next != f.good:
-		f.use(next)
-		f.log.Info("the TLS files have changed", "port", f.cfg.Port, "not_after", next.cert.Leaf.NotAfter)
+	if err != nil {
+		f.usable.Fail(err, "not_after", f.good.cert.Leaf.NotAfter)
+		return f.good, f.server
 	}
-	f.failing = err != nil
+	f.usable.Succeed()
+	if next != f.good {
+		f.use(next)
+		f.log.Info("the TLS files have changed", "not_after", next.cert.Leaf.NotAfter)
+	}
 	return f.good, f.server
 }
 

@@ -73,8 +73,7 @@ func (s *Server) Handler() http.Handler {
 			MaxRequestsInFlight: 4,
 		})
 		if s.cfg.BearerToken != "" {
-			t := &token{file: s.cfg.BearerTokenFile, value: s.cfg.BearerToken, log: s.log}
-			h = t.guard(h)
+			h = newToken(s.cfg.BearerToken, s.cfg.BearerTokenFile, s.log).guard(h)
 		}
 		mux.Handle("GET "+s.cfg.MetricsRoute, h)
 	}

@@ -10,6 +10,8 @@ import (
 	"os"
 	"strings"
 	"sync"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/condition"
 )
 
 // token is the bearer token that guards the metrics. A token from a file follows the
@@ -18,9 +20,18 @@ type token struct {
 	file string // empty: the token does not change
 	log  *slog.Logger
 
-	mu      sync.Mutex
-	value   string // the newest that could be used
-	failing bool   // the file could not be used the last time
+	usable *condition.Condition
+
+	mu    sync.Mutex
+	value string // the newest that could be used
+}
+
+// newToken returns the token value, which follows file unless file is empty.
+func newToken(value, file string, log *slog.Logger) *token {
+	return &token{
+		file: file, value: value, log: log,
+		usable: condition.New(log, "the token file cannot be used; the token read before stays in force", "the token file can be used again"),
+	}
 }
 
 // is says whether got is the token. If the file can't be read, or holds no token, the
@@ -39,14 +50,15 @@ func (t *token) is(got string) bool {
 
 func (t *token) reread() {
 	value, err := readToken(t.file)
-	switch {
-	case err != nil && !t.failing:
-		t.log.Warn("the token file cannot be used; the token read before stays in force", "error", err)
-	case err == nil && value != t.value:
+	if err != nil {
+		t.usable.Fail(err)
+		return
+	}
+	t.usable.Succeed()
+	if value != t.value {
 		t.log.Info("the token of the metrics has changed")
 		t.value = value
 	}
-	t.failing = err != nil
 }
 
 func readToken(file string) (string, error) {

@@ -14,6 +14,7 @@ import (
 	"github.com/caarlos0/env/v11"
 
 	"github.com/refrakt-hub/refrakt-gate/authz"
+	"github.com/refrakt-hub/refrakt-gate/internal/condition"
 	"github.com/refrakt-hub/refrakt-gate/internal/settings"
 )
 
@@ -60,7 +61,7 @@ const switchesInterval = time.Second
 func watchSwitches(ctx context.Context, environ map[string]string, now authz.Switches, apply func(authz.Switches), log *slog.Logger) {
 	tick := time.NewTicker(switchesInterval)
 	defer tick.Stop()
-	complaint := ""
+	usable := condition.New(log, "what is in SWITCHES_FILE does not count; what was in force stays in force", "what is in SWITCHES_FILE counts again")
 	for {
 		select {
 		case <-ctx.Done():
@@ -69,13 +70,10 @@ func watchSwitches(ctx context.Context, environ map[string]string, now authz.Swi
 		}
 		next, err := loadSwitches(environ)
 		if err != nil {
-			if err.Error() != complaint {
-				complaint = err.Error()
-				log.Error("what is in SWITCHES_FILE does not count; what was in force stays so", "error", err)
-			}
+			usable.Fail(err)
 			continue
 		}
-		complaint = ""
+		usable.Succeed()
 		if next != now {
 			now = next
 			apply(now)

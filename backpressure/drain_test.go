@@ -30,7 +30,7 @@ func TestDrain(t *testing.T) {
 			{second: 3, pending: 40, left: 10, fleet: 20, own: 20, want: flow{10, 10, 30, 0.5}}, // was forgotten, and began anew
 			{second: 4, pending: 40, left: 10, fleet: 30, own: 60, want: flow{10, 10, 40, 1}},
 		},
-		"marks that don't move": { // workers take from the other end
+		"a cursor that does not move": { // workers take from the other end
 			{pending: 10, want: none},
 			{second: 1, pending: 7, want: flow{3, 3, 3, 1}},
 		},

@@ -56,7 +56,7 @@ type Monitor struct {
 	shown   shown
 }
 
-// shown is what the gauges last told.
+// shown is what the gauges show.
 type shown struct {
 	known bool
 	state State
@@ -229,7 +229,7 @@ func (m *Monitor) flow(now time.Time) flow {
 }
 
 // retrySlot returns how long a caller that a full queue turns away is to wait: as
-// long as the queue needs, or longer if others were told to come before the caller.
+// long as the queue needs, or longer if others have slots before that.
 func (m *Monitor) retrySlot(caller string, retryAfter time.Duration) time.Duration {
 	now := time.Now()
 	f := m.flow(now)
@@ -241,7 +241,7 @@ func (m *Monitor) retrySlot(caller string, retryAfter time.Duration) time.Durati
 }
 
 // slotsPerJob is how many slots there are for each job that leaves. The other half of
-// the places is for callers that were not told to come.
+// the places is for callers that come for the first time.
 const slotsPerJob = 0.5
 
 // publish sets the gauges from the newest sample.

@@ -108,7 +108,7 @@ var delays = []time.Duration{time.Second, validConfig().RetryDelay}
 
 // TestRetryAfterIsTrue: while no job comes, a client that waits as Admit tells it
 // finds room in at least nine of ten cases, whether jobs leave evenly or at random,
-// and it is not told to wait much longer than it has to.
+// and Retry-After is not much longer than it has to be.
 func TestRetryAfterIsTrue(t *testing.T) {
 	t.Parallel()
 	for _, delay := range delays {
@@ -125,33 +125,33 @@ func TestRetryAfterIsTrue(t *testing.T) {
 
 func testRetryAfter(t *testing.T, delay time.Duration, rate float64, pauses func(float64, uint64) func() time.Duration) {
 	var asked, kept, estimated int
-	var told, needed time.Duration
+	var total, needed time.Duration
 	longest := time.Duration(1.2 * float64(delay))
 	for seed := range uint64(20) {
 		synctest.Test(t, func(t *testing.T) {
 			for _, a := range askWhileItDrains(t, delay, rate, pauses(rate, seed)) {
 				asked++
-				if a.told >= a.needed {
+				if a.retryAfter >= a.needed {
 					kept++
 				}
-				if a.told > longest+time.Second {
+				if a.retryAfter > longest+time.Second {
 					estimated++
 				}
-				told, needed = told+a.told, needed+max(a.needed, delay)
-				if most := max(longest, time.Duration(5*float64(a.jobs)/rate*float64(time.Second))) + 3*time.Second; a.told > most {
-					t.Errorf("told to wait %s for %d jobs to leave, want %s at most", a.told, a.jobs, most)
+				total, needed = total+a.retryAfter, needed+max(a.needed, delay)
+				if most := max(longest, time.Duration(5*float64(a.jobs)/rate*float64(time.Second))) + 3*time.Second; a.retryAfter > most {
+					t.Errorf("Retry-After is %s for %d jobs to leave, want %s at most", a.retryAfter, a.jobs, most)
 				}
 			}
 		})
 	}
-	t.Logf("%d asked, %.1f %% true; told %s, needed %s on average; %d by the estimate", asked, 100*float64(kept)/float64(asked),
-		told/time.Duration(asked), needed/time.Duration(asked), estimated)
+	t.Logf("%d asked, %.1f %% true; Retry-After %s, needed %s on average; %d by the estimate", asked, 100*float64(kept)/float64(asked),
+		total/time.Duration(asked), needed/time.Duration(asked), estimated)
 	if asked < 1000 || kept < asked*9/10 {
-		t.Errorf("%d of %d found room when they were told to, want nine of ten of many", kept, asked)
+		t.Errorf("%d of %d found room after Retry-After, want nine of ten of many", kept, asked)
 	}
 	// The shortest is a second, and each is rounded up to one.
-	if most := 2*needed + time.Duration(asked)*2*time.Second; told > most {
-		t.Errorf("told to wait %s in all, want %s at most", told, most)
+	if most := 2*needed + time.Duration(asked)*2*time.Second; total > most {
+		t.Errorf("Retry-After is %s in all, want %s at most", total, most)
 	}
 	// Six times the limit takes 400 s at 0.5 jobs a second: the default hides little.
 	if rate <= 0.5 && estimated < asked/2 {
@@ -159,10 +159,10 @@ func testRetryAfter(t *testing.T, delay time.Duration, rate float64, pauses func
 	}
 }
 
-// asked is what a client was told, and what it would have had to wait.
+// asked is a Retry-After, and how long the client would have had to wait.
 type asked struct {
-	told, needed time.Duration
-	jobs         int // that had to leave
+	retryAfter, needed time.Duration
+	jobs               int // that had to leave
 }
 
 // askWhileItDrains asks now and then until a queue of six times its limit is below it.
@@ -183,7 +183,7 @@ func askWhileItDrains(t *testing.T, delay time.Duration, rate float64, pause fun
 				break
 			}
 			at = append(at, time.Now())
-			all = append(all, asked{told: jittered(wait, rand.Float64()), jobs: jobs})
+			all = append(all, asked{retryAfter: jittered(wait, rand.Float64()), jobs: jobs})
 		}
 		for i := range all {
 			all[i].needed = q.below.Sub(at[i])
@@ -193,7 +193,7 @@ func askWhileItDrains(t *testing.T, delay time.Duration, rate float64, pause fun
 }
 
 // TestCrowdFindsRoom: many clients come at once, others come for half of the places
-// that become free, and all wait as they are told. At least nine of ten times that a
+// that become free, and all wait as Retry-After says. At least nine of ten times that a
 // client comes back there is room, with one gate and with three, and the last client
 // gets in not much later than it has to.
 func TestCrowdFindsRoom(t *testing.T) {
@@ -228,7 +228,7 @@ func TestCrowdFindsRoom(t *testing.T) {
 // crowd is what became of clients that obey.
 type crowd struct {
 	mu         sync.Mutex
-	back, room int           // that came back as told, and found room
+	back, room int           // that came back after Retry-After, and found room
 	last       time.Duration // until the last of the crowd was in
 }
 
@@ -257,7 +257,7 @@ func playCrowd(t *testing.T, size int, delay time.Duration, n int, rate float64,
 	return &c
 }
 
-// come asks until the client is let in, as often and when it is told to.
+// come asks until the client is let in, each time after Retry-After.
 func (c *crowd) come(ctx context.Context, name string, gates []*Monitor) {
 	begin := time.Now()
 	for back := false; ; back = true {

@@ -19,7 +19,7 @@ func TestSlots(t *testing.T) {
 		{0, "a", 30},
 		{0, "b", 40},
 		{0, "c", 50},
-		{5, "b", 35},   // too early: keeps its turn
+		{5, "b", 35},   // too early: keeps its slot
 		{5, "b", 35},   // however often
 		{20, "b", 30},  // too early, but the queue is what it is
 		{31, "a", 30},  // came back and found no room: 61
@@ -27,7 +27,7 @@ func TestSlots(t *testing.T) {
 		{41, "d", 40},  // 81
 		{41, "e", 50},  // 91
 		{41, "f", 60},  // 101
-		{41, "g", 60},  // no turn: as long as the longest
+		{41, "g", 60},  // no slot: as long as the longest
 		{41, "h", 60},  // likewise
 		{200, "i", 30}, // nobody waits any more
 	} {
@@ -46,43 +46,44 @@ func TestSlotsAreForgotten(t *testing.T) {
 		slots.take(fmt.Sprint(i), now, time.Second, 0, time.Minute)
 	}
 	if n := len(slots.byCaller); n != maxSlots {
-		t.Errorf("%d turns kept, want %d", n, maxSlots)
+		t.Errorf("%d slots kept, want %d", n, maxSlots)
 	}
 	slots.forget(now.Add(time.Second))
 	if n := len(slots.byCaller); n != 0 {
-		t.Errorf("%d turns kept that are over", n)
+		t.Errorf("%d slots kept that are over", n)
 	}
 }
 
-// TestSlot: who is told, and by what rate.
+// TestSlot: the rate at which slots are given, and to whom.
 func TestSlot(t *testing.T) {
 	t.Parallel()
 	m := newTestMonitor(validConfig(), new(fakeQueue))
-	turn := func(caller string) time.Duration {
+	slot := func(caller string) time.Duration {
 		return m.retrySlot(caller, 30*time.Second).Round(time.Second)
 	}
-	if a, b := turn("a"), turn("b"); a != 30*time.Second || b != a {
+	if a, b := slot("a"), slot("b"); a != 30*time.Second || b != a {
 		t.Errorf("%s and %s while no rate is known, want 30 s", a, b)
 	}
-	// A turn for every second job, of two, and of those a quarter is ours.
+	// Two jobs leave each second. There is a slot for every second one, and a quarter of
+	// these are this gate's.
 	m.newest.Store(&snapshot{at: time.Now(), flow: flow{perSecond: 2, jobs: 10, share: 0.25}})
-	if a, b := turn("a"), turn("b"); a != 30*time.Second || b != 34*time.Second {
+	if a, b := slot("a"), slot("b"); a != 30*time.Second || b != 34*time.Second {
 		t.Errorf("%s and %s, want 30 and 34 s", a, b)
 	}
-	if again := turn("b"); again != 34*time.Second {
+	if again := slot("b"); again != 34*time.Second {
 		t.Errorf("%s for the same caller, want 34 s", again)
 	}
 }
 
-// TestSlotIsForThoseWhoAreTold: a verdict that nobody is told takes no turn from
+// TestSlotIsForCallersThatAreTold: a verdict that no client hears of takes no slot from
 // others, and neither does one of another state than full.
-func TestSlotIsForThoseWhoAreTold(t *testing.T) {
+func TestSlotIsForCallersThatAreTold(t *testing.T) {
 	t.Parallel()
 	m := newTestMonitor(validConfig(), new(fakeQueue))
 	m.newest.Store(&snapshot{at: time.Now(), flow: flow{perSecond: 0.01, jobs: 10, share: 1}})
 	for _, state := range []State{StateSlow, StateUnknown} {
 		if wait := m.verdict("a", state, 30*time.Second).RetryAfter(); wait > 36*time.Second {
-			t.Errorf("%s: %s, want no turn", state, wait)
+			t.Errorf("%s: %s, want no slot", state, wait)
 		}
 	}
 	untold, first, second := m.verdict("b", StateFull, 30*time.Second), m.verdict("c", StateFull, 30*time.Second), m.verdict("d", StateFull, 30*time.Second)
@@ -93,6 +94,6 @@ func TestSlotIsForThoseWhoAreTold(t *testing.T) {
 		t.Errorf("the second waits %s, want 200 s after the first", wait)
 	}
 	if n := len(m.slots.byCaller); n != 2 {
-		t.Errorf("%d turns given, want 2; %s was not told", n, untold.State)
+		t.Errorf("%d slots given, want 2; %s was not told", n, untold.State)
 	}
 }

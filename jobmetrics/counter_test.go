@@ -174,7 +174,7 @@ func wantCounted(t *testing.T, c *counter, want account) {
 		got = c.counted(t)
 		return text(got, got.Enqueued) == text(want, named)
 	})
-	// A wait whose beginning or end was heard is off by as long as a word takes.
+	// A wait that begins or ends with an event is off by as long as the event takes.
 	if diff := math.Abs(got.WaitSeconds - want.WaitSeconds); diff > 0.05*want.Waits {
 		t.Errorf("waits sum to %.3f s, want %.3f", got.WaitSeconds, want.WaitSeconds)
 	}
@@ -191,7 +191,7 @@ func TestJobsCountWhatSAQDid(t *testing.T) {
 	want := runWorkload(t, server, 160)
 	wantCounted(t, c, want)
 
-	// Going through all again, with nothing heard, finds nothing new.
+	// Going through all again, without events, finds nothing new.
 	c.events.markGap()
 	ctx := t.Context()
 	c.stop()
@@ -605,7 +605,7 @@ func TestJobsRedisRestarts(t *testing.T) {
 }
 
 // TestJobsForgotten: the entry of a job whose payload is gone is removed, but not
-// while a word about it may still come.
+// while an event of the job may still come.
 func TestJobsForgotten(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

@@ -69,7 +69,7 @@ func TestAdvance(t *testing.T) {
 			transitions: "unknown>queued queued>active active>complete", waits: []float64{3}, runs: []float64{5},
 			next: entryOf(job.Complete, 1, 1, 0, 4),
 		},
-		"heard again after it was counted": {
+		"events delivered again after they were counted": {
 			old: entryOf(job.Complete, 1, 1, 0, 4), now: jobOf(job.Complete, 1, 1, 4, 9),
 			events: eventsOf(job.Active, 4., job.Complete, 9.), next: entryOf(job.Complete, 1, 1, 0, 4),
 		},
@@ -82,7 +82,7 @@ func TestAdvance(t *testing.T) {
 			events:      eventsOf(job.Queued, 6., job.Active, 8.5),
 			transitions: "active>queued queued>active", waits: []float64{2.5}, next: entryOf(job.Active, 2, 1, 0, 8),
 		},
-		"the same unheard: the wait is not known": {
+		"the same without events: the wait is not known": {
 			old: entryOf(job.Active, 1, 1, 0, 4), now: jobOf(job.Active, 2, 1, 8, 0),
 			transitions: "active>queued queued>active", next: entryOf(job.Active, 2, 1, 0, 8),
 		},
@@ -116,7 +116,7 @@ func TestAdvance(t *testing.T) {
 			old: entryOf(job.Queued, 0, 1, 1, 0), now: retried(0, 9), events: eventsOf(job.Aborting, 8., job.Queued, 9.),
 			transitions: "queued>aborting aborting>queued", next: entryOf(job.Queued, 0, 1, 9, 0),
 		},
-		"that heard again": {
+		"that delivered again": {
 			old: entryOf(job.Queued, 0, 1, 9, 0), now: retried(0, 9), events: eventsOf(job.Aborting, 8., job.Queued, 9.),
 			next: entryOf(job.Queued, 0, 1, 9, 0),
 		},
@@ -124,7 +124,7 @@ func TestAdvance(t *testing.T) {
 			old: entryOf(job.Failed, 1, 1, 0, 4), now: retried(1, 9), events: eventsOf(job.Queued, 9.),
 			transitions: "failed>queued", next: entryOf(job.Queued, 1, 1, 9, 0),
 		},
-		"payload gone, end heard": {
+		"payload gone, with an event of the end": {
 			old: entryOf(job.Active, 1, 1, 0, 4), events: eventsOf(job.Active, 4., job.Complete, 9.),
 			transitions: "active>complete", runs: []float64{5}, next: entryOf(job.Complete, 1, 1, 0, 4),
 		},
@@ -140,7 +140,7 @@ func TestAdvance(t *testing.T) {
 			old: entryOf(job.Complete, 1, 1, 0, 4), events: eventsOf(job.Active, 14., job.Complete, 19.),
 			next: entryOf(job.Complete, 1, 1, 0, 4),
 		},
-		"payload gone, nothing of an end heard": {
+		"payload gone, no event of an end": {
 			old: entryOf(job.Active, 1, 1, 0, 4), events: eventsOf(job.Active, 4.), next: entryOf(job.Active, 1, 1, 0, 4),
 		},
 		"key in use again": {
@@ -184,7 +184,7 @@ func TestAdvance(t *testing.T) {
 			events:      eventsOf(job.Aborting, 7., job.Queued, 8., job.Active, 9.),
 			transitions: "queued>aborting aborting>queued queued>active", waits: []float64{1}, next: entryOf(job.Active, 1, 1, 0, 9),
 		},
-		"swept and started at once, the start not heard yet": {
+		"swept and started at once, the event of the start to come": {
 			old: entryOf(job.Active, 1, 1, 0, 4), now: jobOf(job.Active, 2, 1, 9.5, 0),
 			events:      eventsOf(job.Aborting, 8., job.Queued, 9.),
 			transitions: "active>aborting aborting>queued queued>active", waits: []float64{0.5}, next: entryOf(job.Active, 2, 1, 0, 9.5),
@@ -220,7 +220,7 @@ func TestAdvance(t *testing.T) {
 			t.Errorf("%s: got %d jobs, %q, waits %v, runs %v; want %d, %q, %v, %v", name,
 				len(got.jobs), transitions, got.waits, got.runs, c.jobs, c.transitions, c.waits, c.runs)
 		}
-		if want := strings.Contains(name, "unheard:") || strings.Contains(name, "the same unheard"); got.incomplete != want {
+		if want := strings.Contains(name, "without events"); got.incomplete != want {
 			t.Errorf("%s: incomplete %v, want %v", name, got.incomplete, want)
 		}
 		if next == nil || c.next == nil {
@@ -236,7 +236,7 @@ func TestAdvance(t *testing.T) {
 	}
 }
 
-// TestAdvanceAfterATakeover: a replica that takes over has heard what the one before counted. Of a key that many jobs have
+// TestAdvanceAfterATakeover: a replica that takes over has the events that the one before counted. Of a key that many jobs have
 // used, it counts those after what the ledger knows, and no others.
 func TestAdvanceAfterATakeover(t *testing.T) {
 	t.Parallel()
@@ -249,12 +249,12 @@ func TestAdvanceAfterATakeover(t *testing.T) {
 		if i == 10 {
 			continue // nobody counts this one in its time, and its key is used again
 		}
-		heard := events[len(events)-2:] // by the one that counts
+		seen := events[len(events)-2:] // by the one that counts
 		if i == 11 {
-			heard = events // by the one that has taken over
+			seen = events // by the one that has taken over
 		}
 		var got tally
-		e, got = advance(e, jobOf(job.Complete, 1, at, at+1, at+2), heard)
+		e, got = advance(e, jobOf(job.Complete, 1, at, at+1, at+2), seen)
 		counted += len(got.jobs)
 	}
 	if counted != 11 {

@@ -101,16 +101,16 @@ type Drained struct {
 	Behind, Full float64
 }
 
-// PlayDrained has workers take 50 jobs a second, for this long behind the gates and for as long from a full queue, in
-// turn and under the same requests, so that what slows the machine slows both.
+// PlayDrained has workers take 50 jobs a second, for this long behind the gates and for as long from a full queue,
+// alternating and under the same requests, so that what slows the machine slows both.
 func PlayDrained(tb testing.TB, d time.Duration) (out Drained) {
 	tb.Helper()
 	s := startFleet(tb, nil)
 	s.StartWorker(tb, 10) // of 0.2 s each
 	defer press(tb, s, 30, `{"seconds": 0.2}`)()
-	const turns = 2
-	part := d / turns
-	for range turns {
+	const rounds = 2
+	part := d / rounds
+	for range rounds {
 		s.Enqueue(tb, e2e.Jobs{Count: int(part.Seconds()*50) + 2*maxPending, Seconds: 0.2})
 		full := watch(tb, s.Client, part)
 		e2e.Poll(tb, time.Minute, "the queue to be the gates' alone", func() error {
@@ -121,7 +121,7 @@ func PlayDrained(tb testing.TB, d time.Duration) (out Drained) {
 		})
 		behind := watch(tb, s.Client, part)
 		out.Deepest = max(out.Deepest, behind.deepest)
-		out.Idle += behind.idle / turns
+		out.Idle += behind.idle / rounds
 		out.Behind, out.Full = out.Behind+behind.started, out.Full+full.started
 	}
 	return out
@@ -157,7 +157,7 @@ func (d Drained) late() (missed []string) {
 type Threshold struct {
 	For     time.Duration
 	Changes int   // of the state that one gate shows
-	Turned  int   // how often an /assistant was told otherwise than the one before
+	Turned  int   // how often an /assistant got another answer than the one before
 	Deepest int64 // jobs that waited
 }
 
@@ -189,7 +189,7 @@ func PlayThreshold(tb testing.TB, d time.Duration) Threshold {
 }
 
 func (t Threshold) seen() string {
-	return fmt.Sprintf("the state changed %d times, what `/assistant` was told %d times; at most %d waited", t.Changes, t.Turned, t.Deepest)
+	return fmt.Sprintf("the state changed %d times, the answer to `/assistant` %d times; at most %d waited", t.Changes, t.Turned, t.Deepest)
 }
 
 func (t Threshold) wrong() (wrong []string) {
@@ -202,12 +202,12 @@ func (t Threshold) wrong() (wrong []string) {
 // late lists what a machine may be too slow for: callers that can't keep up with the workers let the queue drain.
 func (t Threshold) late() (missed []string) {
 	if t.Changes > 4 || t.Turned > 4 {
-		missed = append(missed, fmt.Sprintf("the state changed %d times, and %d times what /assistant was told; the target is 4", t.Changes, t.Turned))
+		missed = append(missed, fmt.Sprintf("the state changed %d times, and the answer to /assistant %d times; the target is 4", t.Changes, t.Turned))
 	}
 	return missed
 }
 
-// press has callers ask for runs without end, who don't care what they are told. The function it returns ends that.
+// press has callers ask for runs without end, whatever Retry-After says. The function it returns ends that.
 func press(tb testing.TB, s *e2e.Stack, callers int, body string) func() {
 	tb.Helper()
 	ctx, stop := context.WithCancel(tb.Context())

@@ -19,7 +19,7 @@ var measurements = []measurement{
 	{"admission-bursts", "300 requests at once to three gates, no worker, 20 times", func(tb testing.TB) admitted { return PlayBursts(tb, 20) }},
 	{"admission-drained", "more requests than the workers' 50 jobs a second, three gates, 10 s", func(tb testing.TB) admitted { return PlayDrained(tb, 10*time.Second) }},
 	{"admission-threshold", "the depth around the limit, a minute", func(tb testing.TB) admitted { return PlayThreshold(tb, time.Minute) }},
-	{"retry-after", "150 clients sent away at once by three gates, who come back as told; 20 jobs a second", func(tb testing.TB) admitted { return PlayRetryAfter(tb, 150) }},
+	{"retry-after", "150 clients sent away at once by three gates, and come back after Retry-After; 20 jobs a second", func(tb testing.TB) admitted { return PlayRetryAfter(tb, 150) }},
 	{"fairness", "20 callers ask three gates without end, a minute", func(tb testing.TB) admitted { return PlayFairness(tb, time.Minute) }},
 }
 

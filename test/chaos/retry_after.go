@@ -14,13 +14,13 @@ import (
 // RetryAfter is what became of clients that a full queue sent away, and that came back when Retry-After told them to.
 type RetryAfter struct {
 	Clients, Back, Room int           // Room: of those that came back, who found it
-	Longest             time.Duration // that one was told to wait
+	Longest             time.Duration // Retry-After
 	Last                time.Duration // until the last was in
 	Shortest            time.Duration // in which workers could have taken all
 }
 
 // PlayRetryAfter has so many clients come at once to three gates, before a queue that was filled past them and that workers
-// drain by 20 jobs a second. All obey.
+// drain by 20 jobs a second. All wait as Retry-After says.
 func PlayRetryAfter(tb testing.TB, clients int) RetryAfter {
 	tb.Helper()
 	const limit, perSecond = 20, 20
@@ -58,30 +58,30 @@ func PlayRetryAfter(tb testing.TB, clients int) RetryAfter {
 			address := fmt.Sprintf("CF-Connecting-IP: 100.64.%d.%d", i>>8, i&255)
 			for asked := 0; ; asked++ {
 				r, err := s.Envoys[(i+asked)%3].Ask(tb.Context(), "/run", `{"seconds": 0.2}`, address)
-				var told time.Duration
+				var retryAfter time.Duration
 				if err == nil && r.Status != http.StatusAccepted {
-					told, err = r.Wait()
+					retryAfter, err = r.Wait()
 				}
 				if err != nil {
 					tb.Errorf("client %d: %v", i, err)
 					return
 				}
 				mu.Lock()
-				out.Longest = max(out.Longest, told)
+				out.Longest = max(out.Longest, retryAfter)
 				if asked > 0 {
 					out.Back++
 				}
-				if told == 0 {
+				if retryAfter == 0 {
 					out.Last = time.Since(begin)
 					if asked > 0 {
 						out.Room++
 					}
 				}
 				mu.Unlock()
-				if told == 0 {
+				if retryAfter == 0 {
 					return
 				}
-				wait(tb.Context(), told)
+				wait(tb.Context(), retryAfter)
 			}
 		})
 	}
@@ -90,7 +90,7 @@ func PlayRetryAfter(tb testing.TB, clients int) RetryAfter {
 }
 
 func (t RetryAfter) seen() string {
-	return fmt.Sprintf("%d of %d times who came back found room; the last of %d was in after %v, where workers need %v for all; told %v at most",
+	return fmt.Sprintf("%d of %d clients that came back found room; the last of %d was in after %v, where workers need %v for all; the longest Retry-After was %v",
 		t.Room, t.Back, t.Clients, round(t.Last), t.Shortest, t.Longest)
 }
 
@@ -104,9 +104,9 @@ func (t RetryAfter) wrong() (wrong []string) {
 // late lists the targets that were missed: on a machine that is busy otherwise workers don't drain steadily.
 func (t RetryAfter) late() (missed []string) {
 	if t.Room < t.Back*9/10 {
-		missed = append(missed, fmt.Sprintf("%d of %d that came back as told found room, the target is nine of ten", t.Room, t.Back))
+		missed = append(missed, fmt.Sprintf("%d of %d clients that came back after Retry-After found room, the target is nine of ten", t.Room, t.Back))
 	}
-	// Half of the places are for those who come unasked.
+	// Half of the places are for clients that come for the first time.
 	if most := 3*t.Shortest + 5*time.Second; t.Last > most {
 		missed = append(missed, fmt.Sprintf("the last got in after %v, the target is %v", round(t.Last), most))
 	}

@@ -78,14 +78,14 @@ func TestJobsOfAFleet(t *testing.T) {
 	if err := decoder.Decode(&want); err != nil {
 		t.Fatalf("read what SAQ did: %v in %s", err, account)
 	}
-	// Of a restart that nobody could hear of SAQ may keep no time at all.
-	unheard := 0.
+	// SAQ may keep no time at all of a restart of which no event could arrive.
+	missed := 0.
 	for _, at := range want.Restarts {
 		if at >= cutFrom.UnixMilli()-100 && at <= cutUntil.UnixMilli()+100 {
-			unheard++
+			missed++
 		}
 	}
-	t.Logf("%v restarts while the connections were cut", unheard)
+	t.Logf("%v restarts while the connections were cut", missed)
 	exact := e2e.Metrics{"refrakt_job_run_duration_seconds_count": want.Runs}
 	for source, n := range want.Enqueued {
 		if source == "cron" {
@@ -105,8 +105,8 @@ func TestJobsOfAFleet(t *testing.T) {
 				return fmt.Errorf("%s is %v, want %v; all: %v", series, got[series], n, got)
 			}
 		}
-		if waits := got["refrakt_job_queue_wait_seconds_count"]; waits > want.Waits || waits < want.Waits-unheard {
-			return fmt.Errorf("%v waits, want %v, less at most %v", waits, want.Waits, unheard)
+		if waits := got["refrakt_job_queue_wait_seconds_count"]; waits > want.Waits || waits < want.Waits-missed {
+			return fmt.Errorf("%v waits, want %v, less at most %v", waits, want.Waits, missed)
 		}
 		return nil
 	})
@@ -119,7 +119,7 @@ func TestJobsOfAFleet(t *testing.T) {
 		"refrakt_job_queue_wait_seconds_sum": want.WaitSeconds, "refrakt_job_run_duration_seconds_sum": want.RunSeconds,
 	} {
 		t.Logf("%s: counted %.3f, by the payloads %.3f", series, got[series], seconds)
-		// Of attempts whose payload was changed before it was read, the times are those at which the word arrived.
+		// If a payload was changed before it was read, the times of an attempt are those at which the events arrived.
 		if math.Abs(got[series]-seconds) > 0.02*want.Waits {
 			t.Errorf("%s is %.3f, want %.3f", series, got[series], seconds)
 		}

@@ -6,12 +6,12 @@ import (
 )
 
 const (
-	// drainWindow is how far back the drain rate looks, further where less than
-	// drainJobs were seen, and at most as far as drainLimit.
+	// drainWindow is the time of which the drain rate is made. If fewer than drainJobs
+	// jobs left in it, the time is longer, drainLimit at most.
 	drainWindow = 30 * time.Second
 	drainJobs   = 30
 	drainLimit  = 10 * time.Minute
-	// drainGrain is the shortest time that is kept apart from its neighbours.
+	// drainGrain is the shortest span that is kept; shorter ones become part of the next.
 	drainGrain = time.Second
 )
 
@@ -26,25 +26,25 @@ type drain struct {
 type span struct {
 	end    time.Time
 	took   time.Duration
-	waited bool  // jobs waited at both its ends: no worker was without work
+	waited bool  // jobs waited at both ends of the span, so no worker was idle
 	exact  bool  // otherwise more may have left
 	left   int64 // jobs that left the list
-	filled int64 // by how many more workers held then
-	fleet  int64 // jobs that all replicas admitted
-	own    int64 // jobs that this one did
+	filled int64 // growth of the number of jobs that workers hold
+	fleet  int64 // jobs that all gates admitted
+	own    int64 // jobs that this gate admitted
 }
 
-// flow is what was observed of late.
+// flow is what was observed lately.
 type flow struct {
 	leaving float64 // jobs that leave the list per second, whether or not others wait
-	// What is known of the rate at which workers come to free places while jobs wait:
-	// the rate, 0 if none was seen to, and by how many jobs.
+	// perSecond is the rate at which places become free while jobs wait, 0 if none did.
+	// It was observed from so many jobs.
 	perSecond, jobs float64
-	share           float64 // of the jobs that are admitted, this replica's; 1 while unknown
+	share           float64 // this gate's part of the jobs that are admitted; 1 while unknown
 }
 
-// observe takes the newest sample and how many jobs this replica has admitted
-// since the one before.
+// observe takes in the newest sample and how many jobs this gate has admitted since the
+// sample before.
 func (d *drain) observe(at time.Time, r Sample, own int64) flow {
 	if took := at.Sub(d.at); !d.at.IsZero() && took > 0 {
 		grown := r.Pending - d.last.Pending
@@ -63,7 +63,7 @@ func (d *drain) observe(at time.Time, r Sample, own int64) flow {
 	return d.flow(at)
 }
 
-// add appends a span, or makes the newest longer while that is a short one.
+// add appends a span, or adds it to the newest one while that is short.
 func (d *drain) add(s span) {
 	oldest := s.end.Add(-drainLimit)
 	d.spans = slices.DeleteFunc(d.spans, func(p span) bool { return p.end.Before(oldest) })
@@ -79,7 +79,7 @@ func (d *drain) add(s span) {
 func (d *drain) flow(now time.Time) flow {
 	var all, some rated
 	var fleet, own int64
-	var least flow // what is known where more may have left
+	var least flow // from spans in which more jobs may have left
 	for _, s := range slices.Backward(d.spans) {
 		fleet, own = fleet+s.fleet, own+s.own
 		recent := s.end.After(now.Add(-drainWindow))
@@ -115,8 +115,8 @@ func (r *rated) add(left, filled int64, took time.Duration) {
 	r.left, r.filled, r.took = r.left+left, r.filled+filled, r.took+took
 }
 
-// jobs leaves out those for workers that had been without work: they are taken at
-// once, and say nothing of when the next can be.
+// jobs leaves out the jobs that idle workers took. An idle worker takes a job at once,
+// which tells nothing about when the next place becomes free.
 func (r rated) jobs() float64 { return float64(max(0, r.left-max(0, r.filled))) }
 
 func (r rated) perSecond() float64 {

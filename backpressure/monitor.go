@@ -28,14 +28,14 @@ type snapshot struct {
 	full, slow bool // with hysteresis, see applyThresholds
 }
 
-// refusal is the newest look of Admit that found the queue full.
+// refusal is the newest answer to Admit that the queue is full.
 type refusal struct {
 	at      time.Time
 	pending int64
 }
 
-// Monitor samples the queue, judges it, and counts admissions. One goroutine
-// runs Run; all else may be called by any number at once.
+// Monitor samples the queue, judges it, and counts admissions. One goroutine calls Run.
+// All other methods are safe for concurrent use.
 type Monitor struct {
 	cfg     Config
 	queue   Queue
@@ -86,10 +86,12 @@ func NewMonitor(cfg Config, queue Queue, reg prometheus.Registerer, log *slog.Lo
 	return m
 }
 
-// admitQuiet keeps a Redis that fails now and then from a log line per request.
+// admitQuiet is for how long no admission must fail until the log says that admissions
+// work again. It keeps a Redis that fails now and then from a line for each request.
 const admitQuiet = 10 * time.Second
 
-// maxSampleTime bounds one sample of Run, however rare samples are.
+// maxSampleTime bounds one sample of Run. A SampleInterval that is shorter bounds it
+// too.
 const maxSampleTime = time.Second
 
 // Run samples on the interval and keeps the gauges up to date until ctx ends;
@@ -125,8 +127,8 @@ func (m *Monitor) step(ctx context.Context) {
 	}
 }
 
-// Sample looks at the queue once, now. A failure leaves the newest sample to
-// grow old.
+// Sample looks at the queue once. If that fails the sample before stays the newest one,
+// and grows old.
 func (m *Monitor) Sample(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -159,7 +161,7 @@ func (m *Monitor) Sample(ctx context.Context) error {
 	return nil
 }
 
-var errUnused = errors.New("requests are let through, but no job and no worker was ever seen: is QUEUE_NAME right, and do the keys begin with saq:QUEUE_NAME: ?")
+var errUnused = errors.New("requests are let through, but no job and no worker was ever seen: is QUEUE_NAME the name that the application uses?")
 
 // Problem says in words what keeps the monitor from seeing the queue though Redis
 // answers; empty if nothing does.
@@ -216,11 +218,11 @@ func (m *Monitor) verdict(caller string, state State, wait time.Duration) Verdic
 	}}
 }
 
-// justNow is how long a request that finds the queue full speaks for those after
-// it, which then don't ask Redis.
+// justNow is for how long after an answer that the queue is full later requests are
+// refused without asking Redis.
 const justNow = 50 * time.Millisecond
 
-// flow is the newest that was observed, zero if that is too old.
+// flow is that of the newest sample, zero if the sample is too old.
 func (m *Monitor) flow(now time.Time) flow {
 	if s := m.newest.Load(); fresh(m.cfg, s, now) {
 		return s.flow
@@ -251,15 +253,16 @@ func (m *Monitor) publish() {
 	m.show(m.current())
 }
 
-// publishChange doesn't wait for the next poll when the gauges would tell a
-// wrong state, or say unknown of a known queue, or the reverse.
+// publishChange sets the gauges before the next poll if they show another state, or
+// unknown for a known queue, or the reverse.
 func (m *Monitor) publishChange() {
 	if s, now := m.current(); now != m.shown {
 		m.show(s, now)
 	}
 }
 
-// current is the newest sample, nil if it is too old, and what it amounts to.
+// current returns the newest sample, nil if it is too old, and what the gauges have to
+// show.
 func (m *Monitor) current() (*snapshot, shown) {
 	s, now := m.newest.Load(), time.Now()
 	state, _ := judge(m.cfg, s, now)

@@ -2,31 +2,40 @@
 package polltest
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
 )
 
-// Until calls check until it returns nil. If that takes longer than timeout the test
-// fails with the last error.
-func Until(tb testing.TB, timeout time.Duration, what string, check func() error) {
-	tb.Helper()
-	deadline := time.NewTimer(timeout)
-	defer deadline.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
+// interval is the time between two checks.
+const interval = 10 * time.Millisecond
+
+// Wait calls check until it returns nil, or ctx ends; then it returns check's last error.
+func Wait(ctx context.Context, check func() error) error {
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		err := check()
 		if err == nil {
-			return
+			return nil
 		}
 		select {
 		case <-tick.C:
-		case <-deadline.C:
-			tb.Fatalf("waited %v for %s: %v", timeout, what, err)
-		case <-tb.Context().Done():
-			tb.Fatalf("test ended waiting for %s: %v", what, err)
+		case <-ctx.Done():
+			return err
 		}
+	}
+}
+
+// Until calls check until it returns nil. If that takes longer than timeout, or longer
+// than the test, the test fails with the last error.
+func Until(tb testing.TB, timeout time.Duration, what string, check func() error) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), timeout)
+	defer cancel()
+	if err := Wait(ctx, check); err != nil {
+		tb.Fatalf("waited for %s, %v at most: %v", what, timeout, err)
 	}
 }
 

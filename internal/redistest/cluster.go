@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
 )
 
 // StartTCP runs a redis-server as [Start] does that also listens on a TCP port of
@@ -115,7 +117,7 @@ func waitInfo(ctx context.Context, tb testing.TB, c *redis.Client, want ...strin
 
 func wait(ctx context.Context, tb testing.TB, what string, check func() error) {
 	tb.Helper()
-	if err := poll(ctx, check); err != nil {
+	if err := polltest.Wait(ctx, check); err != nil {
 		tb.Fatalf("wait for %s: %v", what, err)
 	}
 }

@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
+	"github.com/refrakt-hub/refrakt-gate/internal/proctest"
 )
 
 // Server is one redis-server process.
@@ -24,10 +27,9 @@ type Server struct {
 	// Env is added to the environment of the process at its next start.
 	Env []string
 
-	tb   testing.TB
-	args []string
-	cmd  *exec.Cmd
-	log  *os.File
+	tb      testing.TB
+	args    []string
+	process *proctest.Process
 }
 
 // Start runs a redis-server that keeps nothing on disk and waits until it
@@ -55,19 +57,7 @@ func start(tb testing.TB, first func(dir string) []string, args ...string) *Serv
 		"--port", "0", "--unixsocket", s.Socket, "--dir", dir,
 		"--save", "", "--appendonly", "no", "--daemonize", "no",
 	}, args)
-	if s.log, err = os.Create(filepath.Join(dir, "redis.log")); err != nil {
-		tb.Fatalf("create redis log: %v", err)
-	}
-	tb.Cleanup(func() {
-		s.Kill()
-		s.log.Close()
-		if tb.Failed() {
-			if text, err := os.ReadFile(s.log.Name()); err == nil {
-				tb.Logf("redis-server said:\n%s", text)
-			}
-		}
-		os.RemoveAll(dir)
-	})
+	tb.Cleanup(func() { os.RemoveAll(dir) }) // after the process has ended
 	s.Restart()
 	return s
 }
@@ -76,7 +66,7 @@ func start(tb testing.TB, first func(dir string) []string, args ...string) *Serv
 func (s *Server) URL() string { return "unix://" + s.Socket }
 
 // PID is the id of the running process.
-func (s *Server) PID() int { return s.cmd.Process.Pid }
+func (s *Server) PID() int { return s.process.PID() }
 
 // Client returns a client that is closed when the test ends.
 func (s *Server) Client(tb testing.TB) *redis.Client {
@@ -88,12 +78,8 @@ func (s *Server) Client(tb testing.TB) *redis.Client {
 
 // Kill ends the process at once (SIGKILL) and waits for it; its data is lost.
 func (s *Server) Kill() {
-	if s.cmd == nil {
-		return
-	}
-	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait()
-	s.cmd = nil
+	s.tb.Helper()
+	s.process.Kill(s.tb)
 }
 
 // Restart starts the process anew on the same socket (ending it first if it
@@ -112,14 +98,12 @@ func (s *Server) Restart(args ...string) {
 // Launch is Restart without the waiting.
 func (s *Server) Launch(args ...string) {
 	s.tb.Helper()
-	s.Kill()
 	s.args = append(s.args, args...)
-	s.cmd = exec.Command("redis-server", s.args...)
-	s.cmd.Env = append(os.Environ(), s.Env...)
-	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
-	if err := s.cmd.Start(); err != nil {
-		s.cmd = nil
-		s.tb.Fatalf("start redis-server: %v", err)
+	c := proctest.Command{Name: "redis-server", Path: "redis-server", Args: s.args, Env: append(os.Environ(), s.Env...), Kill: true}
+	if s.process == nil {
+		s.process = proctest.Start(s.tb, c)
+	} else {
+		s.process.Restart(s.tb, c)
 	}
 }
 
@@ -127,7 +111,7 @@ func (s *Server) Launch(args ...string) {
 func (s *Server) WaitReady(ctx context.Context) error {
 	c := redis.NewClient(&redis.Options{Network: "unix", Addr: s.Socket, MaxRetries: -1, ContextTimeoutEnabled: true})
 	defer c.Close()
-	err := poll(ctx, func() error {
+	err := polltest.Wait(ctx, func() error {
 		if err := c.Ping(ctx).Err(); err != nil && !strings.HasPrefix(err.Error(), "NOAUTH") {
 			return err
 		}
@@ -137,21 +121,4 @@ func (s *Server) WaitReady(ctx context.Context) error {
 		return fmt.Errorf("no answer on %s: %w", s.Socket, err)
 	}
 	return nil
-}
-
-// poll calls check until it returns nil, or ctx ends; then it returns check's last error.
-func poll(ctx context.Context, check func() error) error {
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := check()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-tick.C:
-		}
-	}
 }

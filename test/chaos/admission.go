@@ -14,6 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
 
@@ -49,7 +50,7 @@ func PlayBursts(tb testing.TB, rounds int) Bursts {
 	s := startFleet(tb, nil)
 	emptied := time.Now()
 	for range rounds {
-		e2e.Poll(tb, 20*time.Second, "all gates to have looked at the empty queue", func() error {
+		polltest.Until(tb, 20*time.Second, "all gates to have looked at the empty queue", func() error {
 			for _, g := range s.Gates {
 				age := g.Metrics(tb)["refrakt_gate_queue_sample_age_seconds"]
 				if age >= time.Since(emptied).Seconds() {
@@ -113,7 +114,7 @@ func PlayDrained(tb testing.TB, d time.Duration) (out Drained) {
 	for range rounds {
 		s.Enqueue(tb, e2e.Jobs{Count: int(part.Seconds()*50) + 2*maxPending, Seconds: 0.2})
 		full := watch(tb, s.Client, part)
-		e2e.Poll(tb, time.Minute, "the queue to be the gates' alone", func() error {
+		polltest.Until(tb, time.Minute, "the queue to be the gates' alone", func() error {
 			if n := s.Client.LLen(tb.Context(), queued).Val(); n > maxPending {
 				return fmt.Errorf("%d jobs", n)
 			}
@@ -169,7 +170,7 @@ func PlayThreshold(tb testing.TB, d time.Duration) Threshold {
 	s.StartWorker(tb, 4)
 	defer press(tb, s, 10, `{"seconds": 0.2}`)()
 	full := func() bool { return s.Gates[0].Metrics(tb)[`refrakt_gate_queue_state{state="full"}`] == 1 }
-	e2e.Poll(tb, time.Minute, "the queue to be full", func() error {
+	polltest.Until(tb, time.Minute, "the queue to be full", func() error {
 		if !full() {
 			return errors.New("it is not")
 		}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
+	"github.com/refrakt-hub/refrakt-gate/internal/proctest"
 	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
@@ -213,7 +215,7 @@ func (w *World) muteGate(tb testing.TB, redirection string) {
 		list = append(list, name+"="+value)
 	}
 	g := &e2e.Gate{GRPC: old.GRPC, Telemetry: old.Telemetry}
-	g.Process = e2e.StartProcess(tb, e2e.Command{
+	g.Process = proctest.Start(tb, proctest.Command{
 		Name: "mute gate", Path: "/bin/bash", Args: []string{"-c", `exec "$0" ` + redirection + " 2>&1", e2e.GateBinary(tb)}, Env: list,
 	})
 	w.Gates[0] = g
@@ -223,7 +225,7 @@ func (w *World) muteGate(tb testing.TB, redirection string) {
 // awaitAnswers waits until requests are answered by a gate again.
 func (w *World) awaitAnswers(tb testing.TB) {
 	tb.Helper()
-	e2e.Poll(tb, time.Minute, "an answer of a gate", func() error {
+	polltest.Until(tb, time.Minute, "an answer of a gate", func() error {
 		// Denied or not: this caller's bucket will be empty soon.
 		r := w.Envoy().Post(tb, "/assistant", "CF-Connecting-IP: 203.0.113.1")
 		if r.Header.Get("Ratelimit") == "" {
@@ -236,7 +238,7 @@ func (w *World) awaitAnswers(tb testing.TB) {
 // awaitHealthy waits until Envoy takes so many gates for healthy.
 func (w *World) awaitHealthy(tb testing.TB, gates int) {
 	tb.Helper()
-	e2e.Poll(tb, time.Minute, "Envoy to find all gates healthy", func() error {
+	polltest.Until(tb, time.Minute, "Envoy to find all gates healthy", func() error {
 		text := w.Envoy().Stat(tb, "cluster.gate.membership_healthy")
 		if text != fmt.Sprint(gates) {
 			return fmt.Errorf("%s of %d", text, gates)
@@ -253,7 +255,7 @@ func awaitMaster(tb testing.TB, s *redistest.Server) {
 // awaitInfo waits until a section of INFO has all these lines.
 func awaitInfo(tb testing.TB, c *redis.Client, section string, lines ...string) {
 	tb.Helper()
-	e2e.Poll(tb, time.Minute, "Redis to say "+strings.Join(lines, " "), func() error {
+	polltest.Until(tb, time.Minute, "Redis to say "+strings.Join(lines, " "), func() error {
 		text, err := c.Info(tb.Context(), section).Result()
 		if err != nil {
 			return err

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
 
@@ -57,7 +58,7 @@ func Counted(n int) Pace {
 	return func(tb testing.TB, tr *traffic) {
 		tb.Helper()
 		start := tr.answers()
-		e2e.Poll(tb, time.Minute, fmt.Sprint(n, " answers"), func() error {
+		polltest.Until(tb, time.Minute, fmt.Sprint(n, " answers"), func() error {
 			if got := tr.answers() - start; got < n {
 				return fmt.Errorf("%d", got)
 			}
@@ -129,7 +130,7 @@ func (w *World) Play(tb testing.TB, f Fault, pace Pace) Figures {
 		shut, after = healed, w.checks(tb)
 		out.Pairs = pairs()
 	}
-	e2e.Poll(tb, time.Minute, "the gates to decide by Redis", func() error {
+	polltest.Until(tb, time.Minute, "the gates to decide by Redis", func() error {
 		if w.degraded(tb) {
 			return errors.New("one does not")
 		}
@@ -276,7 +277,7 @@ func (w *World) settleLog(tb testing.TB) {
 	tb.Helper()
 	mark := fmt.Sprintf("/settled-%d", time.Now().UnixNano())
 	w.Envoy().Get(tb, mark)
-	e2e.Poll(tb, 10*time.Second, "Envoy's log", func() error {
+	polltest.Until(tb, 10*time.Second, "Envoy's log", func() error {
 		if !strings.Contains(w.Envoy().Log(), mark) {
 			return errors.New("not written yet")
 		}

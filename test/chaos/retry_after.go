@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
 
@@ -32,7 +33,7 @@ func PlayRetryAfter(tb testing.TB, clients int) RetryAfter {
 	s.StartWorker(tb, perSecond/5) // of 0.2 s each
 	// Each gate learns which part of the admissions is its own.
 	for i := range 60 {
-		e2e.Poll(tb, time.Minute, "a run to be accepted", func() error {
+		polltest.Until(tb, time.Minute, "a run to be accepted", func() error {
 			if !start(tb, s.Envoys[i%3], `{"seconds": 0}`) {
 				return errors.New("it is not")
 			}
@@ -41,7 +42,7 @@ func PlayRetryAfter(tb testing.TB, clients int) RetryAfter {
 	}
 	const before = 8 * perSecond
 	s.Enqueue(tb, e2e.Jobs{Count: before, Seconds: 0.2})
-	e2e.Poll(tb, time.Minute, "workers to have taken some for a while", func() error {
+	polltest.Until(tb, time.Minute, "workers to have taken some for a while", func() error {
 		if n := s.Client.LLen(tb.Context(), queued).Val(); n > before*2/3 {
 			return fmt.Errorf("%d jobs wait", n)
 		}

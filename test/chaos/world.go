@@ -18,6 +18,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
+	"github.com/refrakt-hub/refrakt-gate/internal/proctest"
 	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
@@ -45,7 +47,7 @@ type World struct {
 	settings map[string]string
 	envoys   []*e2e.Envoy // the last one runs
 	target   atomic.Value // its address, a string
-	worker   *e2e.Process
+	worker   *proctest.Process
 	apiQueue string
 }
 
@@ -171,7 +173,7 @@ func (w *World) degraded(tb testing.TB) bool {
 // awaitOpen waits until every gate decides by its own buckets and, if queue says so, does not ask about the queue.
 func (w *World) awaitOpen(tb testing.TB, queue bool) {
 	tb.Helper()
-	e2e.Poll(tb, time.Minute, "the breakers to open", func() error {
+	polltest.Until(tb, time.Minute, "the breakers to open", func() error {
 		for _, g := range w.Gates {
 			m := g.Metrics(tb)
 			if m[`refrakt_gate_breaker_open{breaker="limiter"}`] != 1 {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/compose-spec/compose-go/v2/types"
 
+	"github.com/refrakt-hub/refrakt-gate/internal/proctest"
 	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
@@ -25,7 +26,7 @@ func TestByHand(t *testing.T) {
 	services := load(t).Services
 
 	redis := redistest.Start(t, services["redis"].Command[1:]...)
-	python := func(service types.ServiceConfig) *e2e.Process {
+	python := func(service types.ServiceConfig) *proctest.Process {
 		env := environment(service)
 		env["QUEUE_URL"] = redis.URL()
 		env["PYTHONDONTWRITEBYTECODE"] = "1"
@@ -33,7 +34,7 @@ func TestByHand(t *testing.T) {
 		if i := slices.Index(command, "--port"); i >= 0 {
 			command[i+1] = "0"
 		}
-		return e2e.StartProcess(t, e2e.Command{
+		return proctest.Start(t, proctest.Command{
 			Name: service.Name, Path: e2e.Tool(t, command[0]), Args: command[1:],
 			Dir: filepath.Join(e2e.Root(), "examples", "api"), Env: assignments(env),
 		})

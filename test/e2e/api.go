@@ -11,11 +11,13 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/proctest"
 )
 
 // API is the example API.
 type API struct {
-	*Process
+	*proctest.Process
 
 	Addr string
 }
@@ -37,7 +39,7 @@ func StartWideAPI(tb testing.TB) *API {
 func startAPI(tb testing.TB, queueURL string, app ...string) *API {
 	tb.Helper()
 	a := &API{}
-	a.Process = StartProcess(tb, Command{
+	a.Process = proctest.Start(tb, proctest.Command{
 		Name: "api", Path: Tool(tb, "uvicorn"),
 		// uvicorn ends idle connections after 5 s, at times just as Envoy sends the next request by one: a 503 that is
 		// not the gate's.
@@ -49,7 +51,7 @@ func startAPI(tb testing.TB, queueURL string, app ...string) *API {
 }
 
 // StartWorker starts a SAQ worker that runs this many jobs at once. It returns when the worker is registered.
-func StartWorker(tb testing.TB, queueURL string, client redis.Cmdable, concurrency int) *Process {
+func StartWorker(tb testing.TB, queueURL string, client redis.Cmdable, concurrency int) *proctest.Process {
 	tb.Helper()
 	// A worker that starts sweeps, and so aborts a job taken from the list but not yet marked active. SAQ's own
 	// lock holds it off.
@@ -57,7 +59,7 @@ func StartWorker(tb testing.TB, queueURL string, client redis.Cmdable, concurren
 		tb.Fatalf("hold off the sweep: %v", err)
 	}
 	env := pythonEnv(queueURL, map[string]string{"WORKER_CONCURRENCY": strconv.Itoa(concurrency)})
-	p := StartProcess(tb, Command{
+	p := proctest.Start(tb, proctest.Command{
 		Name: "worker", Path: Tool(tb, "saq"), Args: []string{"worker.settings", "--verbose"}, Dir: exampleDir(), Env: env,
 	})
 	p.WaitLog(tb, regexp.MustCompile(`Worker starting`))

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
 	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
@@ -22,7 +23,7 @@ func TestNothingServedBeforeRedis(t *testing.T) {
 	redis.Kill()
 	socket := socketDir(t) + "/gate.sock"
 	g := e2e.LaunchGate(t, map[string]string{"QUEUE_URL": redis.URL(), "GRPC_ADDR": "unix://" + socket})
-	e2e.Poll(t, 20*time.Second, "/readyz to name Redis", func() error {
+	polltest.Until(t, 20*time.Second, "/readyz to name Redis", func() error {
 		r := g.Get(t, "/readyz")
 		if r.Status != http.StatusServiceUnavailable {
 			t.Fatalf("/readyz: got %d %s, want 503", r.Status, r.Body)
@@ -37,7 +38,7 @@ func TestNothingServedBeforeRedis(t *testing.T) {
 		t.Error("the gRPC socket is open before Redis has answered")
 	}
 	redis.Restart()
-	e2e.Poll(t, 30*time.Second, "the gRPC socket", func() error {
+	polltest.Until(t, 30*time.Second, "the gRPC socket", func() error {
 		conn, err := net.Dial("unix", socket)
 		if err != nil {
 			return err
@@ -59,7 +60,7 @@ func TestRedisFrozenDeny(t *testing.T) {
 	await := func(answer string) {
 		t.Helper()
 		start := tr.count(answer)
-		e2e.Poll(t, 30*time.Second, fmt.Sprintf("answers %q", answer), func() error {
+		polltest.Until(t, 30*time.Second, fmt.Sprintf("answers %q", answer), func() error {
 			if n := tr.count(answer) - start; n < 50 {
 				return fmt.Errorf("%d of 50", n)
 			}

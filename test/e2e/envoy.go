@@ -12,6 +12,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
+	"github.com/refrakt-hub/refrakt-gate/internal/proctest"
 )
 
 // The addresses of an Envoy configuration, as both of ours spell them.
@@ -51,7 +54,7 @@ func PatientConfig(tb testing.TB) string {
 
 // Envoy is one running Envoy.
 type Envoy struct {
-	*Process
+	*proctest.Process
 
 	Addr      string   // of the listener
 	MoreAddrs []string // its additional_addresses, if the configuration has any
@@ -86,14 +89,14 @@ func StartOtherEnvoy(tb testing.TB, version, config, api string, gates ...string
 		tb.Fatalf("write Envoy configuration: %v", err)
 	}
 	e := &Envoy{}
-	e.Process = StartProcess(tb, Command{
+	e.Process = proctest.Start(tb, proctest.Command{
 		Name: "envoy", Path: envoyBinary(tb, version), Env: []string{"PATH=" + os.Getenv("PATH")},
 		Args: []string{
 			"-c", file, "--admin-address-path", adminFile, "--disable-hot-restart", "--concurrency", "2",
 			"--log-level", "warn", "--file-flush-interval-msec", "50", "--drain-time-s", "1",
 		},
 	})
-	Poll(tb, startTimeout, "envoy to serve", func() error {
+	polltest.Until(tb, proctest.StartTimeout, "envoy to serve", func() error {
 		if !e.Running() {
 			tb.Fatalf("envoy ended with exit code %d", e.ExitCode())
 		}

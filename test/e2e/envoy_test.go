@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
 
@@ -18,7 +19,7 @@ func TestAccessLog(t *testing.T) {
 	s.Post(t, "/run?user_id=hush", caller)
 	s.Post(t, "/run?user_id=hush", caller)
 	s.Get(t, "/ping?user_id=hush", caller)
-	e2e.Poll(t, 10*time.Second, "three lines in the access log", func() error {
+	polltest.Until(t, 10*time.Second, "three lines in the access log", func() error {
 		if n := strings.Count(s.Log(), `"request_id"`); n != 3 {
 			return fmt.Errorf("%d lines", n)
 		}
@@ -42,7 +43,7 @@ func TestOneGateIsLost(t *testing.T) {
 	s := e2e.Start(t, e2e.Options{Gates: 2, OneEnvoy: true})
 	s.Gates[0].Kill(t)
 	answered := 0
-	e2e.Poll(t, 30*time.Second, "ten answers in a row", func() error {
+	polltest.Until(t, 30*time.Second, "ten answers in a row", func() error {
 		if r := s.Post(t, "/assistant", e2e.Caller(t)); r.Status != http.StatusOK {
 			answered = 0
 			return fmt.Errorf("got %d", r.Status)

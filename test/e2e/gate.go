@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/proctest"
 )
 
 // Race says that gates are built with the race detector. A package that measures sets it to false in its TestMain.
@@ -56,7 +58,7 @@ func GateBinary(tb testing.TB) string {
 
 // Gate is one running gate.
 type Gate struct {
-	*Process
+	*proctest.Process
 
 	GRPC      string // "127.0.0.1:9001" or "unix:///path"
 	Telemetry string // "127.0.0.1:9464"
@@ -92,7 +94,7 @@ func LaunchGate(tb testing.TB, settings map[string]string) *Gate {
 			tb.Errorf("the race detector spoke up in the gate:\n%s", g.Log())
 		}
 	})
-	g.Process = StartProcess(tb, Command{Name: "gate", Path: GateBinary(tb), Env: environ(env)})
+	g.Process = proctest.Start(tb, proctest.Command{Name: "gate", Path: GateBinary(tb), Env: environ(env)})
 	g.Telemetry = g.WaitLog(tb, telemetryLine)[1]
 	return g
 }

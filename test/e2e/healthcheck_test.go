@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/refrakt-hub/refrakt-gate/internal/certtest"
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
 	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
@@ -32,7 +33,7 @@ func TestHealthcheck(t *testing.T) {
 	degraded := map[string]string{"QUEUE_URL": redis.URL(), "QUEUE_STALE_AFTER": "1100ms"}
 	lost := e2e.StartGate(t, degraded)
 	redis.Kill()
-	e2e.Poll(t, 30*time.Second, "the queue to be unknown", func() error {
+	polltest.Until(t, 30*time.Second, "the queue to be unknown", func() error {
 		if r := lost.Get(t, "/readyz"); !strings.Contains(r.Body, "queue: state unknown") {
 			return fmt.Errorf("got %s", r.Body)
 		}

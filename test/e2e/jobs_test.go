@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
+	"github.com/refrakt-hub/refrakt-gate/internal/proctest"
 	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
@@ -29,19 +31,19 @@ func TestJobsOfAFleet(t *testing.T) {
 	}
 	leader(t, gates)
 
-	work := e2e.StartProcess(t, e2e.Command{
+	work := proctest.Start(t, proctest.Command{
 		Name: "workload", Path: e2e.Tool(t, "python"), Env: []string{"PYTHONUNBUFFERED=1"},
 		Args: []string{filepath.Join(e2e.Root(), "jobmetrics/testdata/saq_workload.py"), server.URL(), "default", "500", "25"},
 	})
 	enqueued := func(gates []*e2e.Gate) float64 { return sum(t, gates)["refrakt_job_enqueued_total"] }
-	e2e.Poll(t, time.Minute, "a third of the jobs", func() error { return atLeast(enqueued(gates), 170) })
+	polltest.Until(t, time.Minute, "a third of the jobs", func() error { return atLeast(enqueued(gates), 170) })
 
 	// What a killed gate counted after its last scrape is lost, so nothing happens between the two.
 	work.Signal(t, syscall.SIGSTOP)
 	killed := leader(t, gates)
 	var last e2e.Metrics
 	since := time.Now()
-	e2e.Poll(t, time.Minute, "the leader to have counted all that happened", func() error {
+	polltest.Until(t, time.Minute, "the leader to have counted all that happened", func() error {
 		before := last
 		last = jobSeries(killed.Metrics(t))
 		if !maps.Equal(before, last) {
@@ -56,7 +58,7 @@ func TestJobsOfAFleet(t *testing.T) {
 	killed.Kill(t)
 	work.Signal(t, syscall.SIGCONT)
 	rest := without(gates, killed)
-	e2e.Poll(t, time.Minute, "two thirds of the jobs", func() error { return atLeast(enqueued(rest)+last["refrakt_job_enqueued_total"], 340) })
+	polltest.Until(t, time.Minute, "two thirds of the jobs", func() error { return atLeast(enqueued(rest)+last["refrakt_job_enqueued_total"], 340) })
 	cutFrom := time.Now()
 	if n := cut(t, client.ClientList(t.Context()).Val(), func(id string) error { return client.ClientKillByFilter(t.Context(), "ID", id).Err() }); n < 4 {
 		t.Errorf("%d connections cut, want at least a subscription and one more of each of two gates", n)
@@ -98,7 +100,7 @@ func TestJobsOfAFleet(t *testing.T) {
 		exact[fmt.Sprintf(`refrakt_job_status_transitions_total{from_status=%q,to_status=%q}`, from, to)] = n
 	}
 	var got e2e.Metrics
-	e2e.Poll(t, time.Minute, "the sums to be what SAQ did", func() error {
+	polltest.Until(t, time.Minute, "the sums to be what SAQ did", func() error {
 		got = add(sum(t, rest), last)
 		for series, n := range exact {
 			if got[series] != n {
@@ -138,7 +140,7 @@ func TestJobCounterIsHandedOver(t *testing.T) {
 	second := e2e.StartGate(t, settings)
 
 	first.Signal(t, syscall.SIGTERM)
-	e2e.Poll(t, 10*time.Second, "the second gate to count while the first still drains", func() error {
+	polltest.Until(t, 10*time.Second, "the second gate to count while the first still drains", func() error {
 		if leads := second.Metrics(t)["refrakt_gate_job_counter_leader"]; leads != 1 {
 			return fmt.Errorf("its leader gauge is %v", leads)
 		}
@@ -153,7 +155,7 @@ func TestJobCounterIsHandedOver(t *testing.T) {
 // leader waits until just one gate counts the jobs, and returns it.
 func leader(t *testing.T, gates []*e2e.Gate) (leads *e2e.Gate) {
 	t.Helper()
-	e2e.Poll(t, 30*time.Second, "one leader", func() error {
+	polltest.Until(t, 30*time.Second, "one leader", func() error {
 		n := 0
 		for _, g := range gates {
 			if g.Metrics(t)["refrakt_gate_job_counter_leader"] == 1 {

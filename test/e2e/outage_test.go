@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
 
@@ -118,7 +119,7 @@ func TestRedisKilledUnderTraffic(t *testing.T) {
 			more := func(what, answer string) {
 				t.Helper()
 				start := tr.count(answer)
-				e2e.Poll(t, 30*time.Second, what, func() error {
+				polltest.Until(t, 30*time.Second, what, func() error {
 					if n := tr.count(answer) - start; n < 50 {
 						return fmt.Errorf("%d of 50 answers %q", n, answer)
 					}
@@ -127,7 +128,7 @@ func TestRedisKilledUnderTraffic(t *testing.T) {
 			}
 			degraded := func(want bool) {
 				t.Helper()
-				e2e.Poll(t, 30*time.Second, fmt.Sprintf("degraded to be %v", want), func() error {
+				polltest.Until(t, 30*time.Second, fmt.Sprintf("degraded to be %v", want), func() error {
 					m, ready := gate.Metrics(t), gate.Get(t, "/readyz")
 					active := m["refrakt_gate_fallback_active"] == 1
 					unknown := m[`refrakt_gate_queue_state{state="unknown"}`] == 1
@@ -152,7 +153,7 @@ func TestRedisKilledUnderTraffic(t *testing.T) {
 			s.Redis.Restart()
 			degraded(false)
 			more("answers with Redis again", "200")
-			e2e.Poll(t, 10*time.Second, "buckets in Redis", func() error {
+			polltest.Until(t, 10*time.Second, "buckets in Redis", func() error {
 				keys, err := s.Client.Keys(t.Context(), "refrakt:gate:bucket:assistant:ip:*").Result()
 				if err == nil && len(keys) == 0 {
 					return fmt.Errorf("none")
@@ -198,7 +199,7 @@ func TestRedisFrozen(t *testing.T) {
 	tr := startTraffic(t, s)
 	gate := s.Gates[0]
 	pid := s.Redis.PID()
-	e2e.Poll(t, 30*time.Second, "answers", func() error {
+	polltest.Until(t, 30*time.Second, "answers", func() error {
 		if tr.count("200") < 50 {
 			return fmt.Errorf("%d", tr.count("200"))
 		}
@@ -210,7 +211,7 @@ func TestRedisFrozen(t *testing.T) {
 	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
 	active := func(want float64) {
 		t.Helper()
-		e2e.Poll(t, 30*time.Second, "refrakt_gate_fallback_active", func() error {
+		polltest.Until(t, 30*time.Second, "refrakt_gate_fallback_active", func() error {
 			if got := gate.Metrics(t)["refrakt_gate_fallback_active"]; got != want {
 				return fmt.Errorf("got %v, want %v", got, want)
 			}
@@ -219,7 +220,7 @@ func TestRedisFrozen(t *testing.T) {
 	}
 	active(1)
 	before, errors := tr.count("200"), gate.Metrics(t)["refrakt_gate_limiter_errors_total"]
-	e2e.Poll(t, 30*time.Second, "answers without Redis", func() error {
+	polltest.Until(t, 30*time.Second, "answers without Redis", func() error {
 		if n := tr.count("200") - before; n < 200 {
 			return fmt.Errorf("%d of 200", n)
 		}

@@ -24,6 +24,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
+	"github.com/refrakt-hub/refrakt-gate/internal/proctest"
 	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
@@ -77,7 +79,7 @@ func wantHealth(t *testing.T, conn *grpc.ClientConn, want healthpb.HealthCheckRe
 	}
 }
 
-func wantExit(t *testing.T, p *e2e.Process, code int) {
+func wantExit(t *testing.T, p *proctest.Process, code int) {
 	t.Helper()
 	p.Wait(t, 30*time.Second)
 	if got := p.ExitCode(); got != code {
@@ -118,7 +120,7 @@ func TestRedisComesLate(t *testing.T) {
 	g.WaitLog(t, regexp.MustCompile("Redis does not answer yet"))
 	redis.Restart()
 	g.WaitLog(t, regexp.MustCompile(`"msg":"serving"`))
-	e2e.Poll(t, 20*time.Second, "/readyz", func() error {
+	polltest.Until(t, 20*time.Second, "/readyz", func() error {
 		if r := g.Get(t, "/readyz"); r.Status != http.StatusOK {
 			return fmt.Errorf("got %d %s", r.Status, r.Body)
 		}
@@ -152,7 +154,7 @@ func TestDrain(t *testing.T) {
 	}
 	g.Signal(t, syscall.SIGTERM)
 	g.WaitLog(t, regexp.MustCompile(`"msg":"draining"`))
-	e2e.Poll(t, 10*time.Second, "/readyz to say no", func() error {
+	polltest.Until(t, 10*time.Second, "/readyz to say no", func() error {
 		if r := g.Get(t, "/readyz"); r.Status != http.StatusServiceUnavailable || !strings.Contains(r.Body, "stopping") {
 			return fmt.Errorf("got %d %s", r.Status, r.Body)
 		}
@@ -192,7 +194,7 @@ func TestAddressTaken(t *testing.T) {
 		}
 	})
 	t.Run("telemetry", func(t *testing.T) {
-		p := e2e.StartProcess(t, e2e.Command{Name: "gate", Path: e2e.GateBinary(t), Env: []string{
+		p := proctest.Start(t, proctest.Command{Name: "gate", Path: e2e.GateBinary(t), Env: []string{
 			"GRPC_ADDR=127.0.0.1:0", "TELEMETRY_ADDR=" + l.Addr().String(),
 		}})
 		wantExit(t, p, 1)
@@ -308,7 +310,7 @@ func TestPayloadIsNotJSON(t *testing.T) {
 			); err != nil {
 				t.Fatal(err)
 			}
-			e2e.Poll(t, 20*time.Second, "state unknown", func() error {
+			polltest.Until(t, 20*time.Second, "state unknown", func() error {
 				if s.Gates[0].Metrics(t)[`refrakt_gate_queue_state{state="unknown"}`] != 1 {
 					return errors.New("not yet")
 				}

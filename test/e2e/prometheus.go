@@ -13,11 +13,14 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
+	"github.com/refrakt-hub/refrakt-gate/internal/proctest"
 )
 
 // Prometheus is one running Prometheus.
 type Prometheus struct {
-	*Process
+	*proctest.Process
 
 	Addr string
 }
@@ -29,14 +32,14 @@ var prometheusLine = regexp.MustCompile(`msg="Listening on" address=(\S+)`)
 func StartPrometheus(tb testing.TB, config string, env ...string) *Prometheus {
 	tb.Helper()
 	p := &Prometheus{}
-	p.Process = StartProcess(tb, Command{
+	p.Process = proctest.Start(tb, proctest.Command{
 		Name: "prometheus", Path: SystemTool(tb, "prometheus"), Env: append([]string{"PATH=" + os.Getenv("PATH")}, env...),
 		Args: []string{
 			"--config.file=" + config, "--storage.tsdb.path=" + filepath.Join(tb.TempDir(), "data"), "--web.listen-address=127.0.0.1:0",
 		},
 	})
 	p.Addr = p.WaitLog(tb, prometheusLine)[1]
-	Poll(tb, startTimeout, "prometheus to be ready", func() error {
+	polltest.Until(tb, proctest.StartTimeout, "prometheus to be ready", func() error {
 		_, err := p.Query("vector(1)")
 		return err
 	})

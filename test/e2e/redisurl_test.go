@@ -13,6 +13,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/refrakt-hub/refrakt-gate/internal/certtest"
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
+	"github.com/refrakt-hub/refrakt-gate/internal/proctest"
 	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
@@ -93,8 +95,8 @@ func TestOneURL(t *testing.T) {
 			if (err == nil) != tt.want {
 				t.Errorf("redis-py: want it to work: %v; %v\n%s", tt.want, err, said)
 			}
-			gate := e2e.StartProcess(t, e2e.Command{Name: "gate", Path: e2e.GateBinary(t), Env: env})
-			e2e.Poll(t, 30*time.Second, "the gate to serve or to end", func() error {
+			gate := proctest.Start(t, proctest.Command{Name: "gate", Path: e2e.GateBinary(t), Env: env})
+			polltest.Until(t, 30*time.Second, "the gate to serve or to end", func() error {
 				if gate.Running() && !strings.Contains(gate.Log(), `"msg":"serving"`) {
 					return fmt.Errorf("neither:\n%s", gate.Log())
 				}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
 
@@ -62,7 +63,7 @@ func TestRetryAfterOfBuckets(t *testing.T) {
 	play(t, s.Envoys)
 
 	s.Redis.Kill()
-	e2e.Poll(t, 20*time.Second, "the gate to use buckets of its own", func() error {
+	polltest.Until(t, 20*time.Second, "the gate to use buckets of its own", func() error {
 		s.Post(t, "/assistant", address())
 		if s.Gates[0].Metrics(t)["refrakt_gate_fallback_active"] != 1 {
 			return errors.New("Redis is still asked")

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
+	"github.com/refrakt-hub/refrakt-gate/internal/proctest"
 	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
@@ -52,12 +54,12 @@ func TestGateWithTheDocumentedRights(t *testing.T) {
 	wantLimited(t, envoy.Post(t, "/run", caller))
 
 	e2e.StartWorker(t, server.URL(), admin, 4)
-	work := e2e.StartProcess(t, e2e.Command{
+	work := proctest.Start(t, proctest.Command{
 		Name: "workload", Path: e2e.Tool(t, "python"), Env: []string{"PYTHONUNBUFFERED=1"},
 		Args: []string{filepath.Join(e2e.Root(), "jobmetrics/testdata/saq_workload.py"), server.URL(), "other", "20", "0"},
 	})
 	work.WaitLog(t, regexp.MustCompile(`(?m)^\{.*\}$`)) // another queue's: none of this gate's business
-	e2e.Poll(t, time.Minute, "the jobs to be counted to their end", func() error {
+	polltest.Until(t, time.Minute, "the jobs to be counted to their end", func() error {
 		m := gate.Metrics(t)
 		if n := m[`refrakt_job_enqueued_total{source="api"}`]; n != 3 {
 			return fmt.Errorf("%v jobs enqueued, want 3", n)
@@ -74,7 +76,7 @@ func TestGateWithTheDocumentedRights(t *testing.T) {
 	if err := admin.Do(t.Context(), "ACL", "SETUSER", "refrakt-gate", "resetchannels").Err(); err != nil {
 		t.Fatal(err)
 	}
-	e2e.Poll(t, time.Minute, "the gate to say that it has no subscription", func() error {
+	polltest.Until(t, time.Minute, "the gate to say that it has no subscription", func() error {
 		if lines := degradedLines(t, gate); !strings.Contains(strings.Join(lines, "\n"), "no subscription to the status events") {
 			return fmt.Errorf("degraded: %q", lines)
 		}
@@ -83,7 +85,7 @@ func TestGateWithTheDocumentedRights(t *testing.T) {
 		}
 		return nil
 	})
-	e2e.Poll(t, time.Minute, "what Redis says to be in /readyz and in the log", func() error {
+	polltest.Until(t, time.Minute, "what Redis says to be in /readyz and in the log", func() error {
 		if lines := degradedLines(t, gate); !strings.Contains(strings.Join(lines, "\n"), "NOPERM") {
 			return fmt.Errorf("degraded: %q", lines)
 		}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
 
@@ -185,7 +186,7 @@ func waitPending(t *testing.T, s *e2e.Stack, want float64) {
 // waitGauges waits until every gate's queue gauges are as wanted.
 func waitGauges(t *testing.T, s *e2e.Stack, want func(pending, running, oldest float64) bool) {
 	t.Helper()
-	e2e.Poll(t, 30*time.Second, "the queue gauges", func() error {
+	polltest.Until(t, 30*time.Second, "the queue gauges", func() error {
 		for _, g := range s.Gates {
 			m := g.Metrics(t)
 			pending, running, oldest := m["refrakt_queue_pending_jobs"], m["refrakt_queue_running_jobs"], m["refrakt_queue_oldest_pending_seconds"]

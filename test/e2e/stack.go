@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/refrakt-hub/refrakt-gate/internal/proctest"
 	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
 )
 
@@ -77,7 +78,7 @@ func Start(tb testing.TB, o Options) *Stack {
 }
 
 // StartWorker starts a SAQ worker on the stack's queue.
-func (s *Stack) StartWorker(tb testing.TB, concurrency int) *Process {
+func (s *Stack) StartWorker(tb testing.TB, concurrency int) *proctest.Process {
 	tb.Helper()
 	return StartWorker(tb, s.QueueURL, s.Client, concurrency)
 }

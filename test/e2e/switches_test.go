@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
 
@@ -34,7 +35,7 @@ func TestSwitches(t *testing.T) {
 	}
 	until := func(what, path string, want int) {
 		t.Helper()
-		e2e.Poll(t, 20*time.Second, what, func() error {
+		polltest.Until(t, 20*time.Second, what, func() error {
 			if r := s.Post(t, path, caller); r.Status != want {
 				return fmt.Errorf("%s: got %d %s, want %d", path, r.Status, r.Body, want)
 			}

@@ -26,6 +26,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/refrakt-hub/refrakt-gate/internal/certtest"
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
 
@@ -87,7 +88,7 @@ func TestCertificatesChange(t *testing.T) {
 		t.Helper()
 		certtest.Mount(t, dir, pair, cas...)
 		n := answered.Load() + 10
-		e2e.Poll(t, 20*time.Second, "ten requests to be answered", func() error {
+		polltest.Until(t, 20*time.Second, "ten requests to be answered", func() error {
 			select {
 			case err := <-failed:
 				t.Fatalf("a request failed: %v", err)
@@ -102,7 +103,7 @@ func TestCertificatesChange(t *testing.T) {
 	trust := &tls.Config{RootCAs: certtest.Pool(before, after), ServerName: e2e.GateName}
 	meets := func(what string, client, gate certtest.Pair) {
 		t.Helper()
-		e2e.Poll(t, 20*time.Second, what, func() error {
+		polltest.Until(t, 20*time.Second, what, func() error {
 			config := trust.Clone()
 			config.Certificates = []tls.Certificate{client.TLS(t)}
 			got, err := askHealth(t, g.GRPC, credentials.NewTLS(config))
@@ -119,7 +120,7 @@ func TestCertificatesChange(t *testing.T) {
 	meets("the gate's new certificate", oldClient, newGate)
 	mount(envoy, newEnvoy, before, after)
 	serial := fmt.Sprintf("%x", newEnvoy.TLS(t).Leaf.SerialNumber)
-	e2e.Poll(t, 20*time.Second, "Envoy to read its new certificate", func() error {
+	polltest.Until(t, 20*time.Second, "Envoy to read its new certificate", func() error {
 		resp, err := http.Get("http://" + s.Admin + "/certs")
 		if err != nil {
 			return err
@@ -157,7 +158,7 @@ func TestCertificatesChange(t *testing.T) {
 	g.Stop(t)
 	settings["GRPC_ADDR"] = g.GRPC
 	e2e.StartGate(t, settings)
-	e2e.Poll(t, 20*time.Second, "Envoy to connect anew", func() error {
+	polltest.Until(t, 20*time.Second, "Envoy to connect anew", func() error {
 		if r := s.Post(t, "/assistant"); r.Status != http.StatusOK {
 			return fmt.Errorf("got %d", r.Status)
 		}

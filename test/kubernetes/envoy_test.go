@@ -21,6 +21,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
+	"github.com/refrakt-hub/refrakt-gate/internal/proctest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
 
@@ -184,10 +186,10 @@ func TestSidecarServes(t *testing.T) {
 		args[i] = replace.Replace(args[i])
 	}
 	admin := filepath.Join(dir, "admin")
-	envoy := e2e.StartProcess(t, e2e.Command{Name: "envoy", Path: e2e.Tool(t, "envoy"), Args: append(args, "--admin-address-path", admin)})
+	envoy := proctest.Start(t, proctest.Command{Name: "envoy", Path: e2e.Tool(t, "envoy"), Args: append(args, "--admin-address-path", admin)})
 
 	var ports map[string]int
-	e2e.Poll(t, time.Minute, "Envoy's listeners", func() (err error) {
+	polltest.Until(t, time.Minute, "Envoy's listeners", func() (err error) {
 		if !envoy.Running() {
 			t.Fatalf("Envoy ended with exit code %d", envoy.ExitCode())
 		}
@@ -197,7 +199,7 @@ func TestSidecarServes(t *testing.T) {
 	url := func(listener, path string) string {
 		return "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[listener])) + path
 	}
-	e2e.Poll(t, time.Minute, "the status port to say yes", func() error {
+	polltest.Until(t, time.Minute, "the status port to say yes", func() error {
 		return want(http.MethodGet, url("status", c.ReadinessProbe.HTTPGet.Path), http.StatusOK)
 	})
 	for _, step := range []struct {

@@ -22,6 +22,8 @@ import (
 
 	vegeta "github.com/tsenart/vegeta/v12/lib"
 
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
+	"github.com/refrakt-hub/refrakt-gate/internal/proctest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
 
@@ -61,7 +63,7 @@ type stage struct {
 	*e2e.Stack
 
 	prometheus *e2e.Prometheus
-	workers    []*e2e.Process
+	workers    []*proctest.Process
 	depth      depthWatch
 	run        *Run
 }
@@ -75,7 +77,7 @@ func newStage(t *testing.T) *stage {
 		// One that is stopped would not hear that it shall end. It runs before the harness ends it.
 		t.Cleanup(func() { w.Signal(t, syscall.SIGCONT) })
 	}
-	e2e.Poll(t, time.Minute, "both gates to be scraped", func() error {
+	polltest.Until(t, time.Minute, "both gates to be scraped", func() error {
 		up, err := s.prometheus.Query(`up{job="refrakt-gate"} == 1`)
 		if err == nil && len(up) != Gates {
 			err = fmt.Errorf("%d gates are up", len(up))
@@ -138,7 +140,7 @@ func (s *stage) play(t *testing.T) *Run {
 // settle waits until the queue is empty.
 func (s *stage) settle(t *testing.T) {
 	t.Helper()
-	e2e.Poll(t, time.Minute, "the queue to be empty", func() error {
+	polltest.Until(t, time.Minute, "the queue to be empty", func() error {
 		if waiting, running := s.length(t, "queued"), s.length(t, "active"); waiting+running > 0 {
 			return fmt.Errorf("%d jobs wait, %d run", waiting, running)
 		}
@@ -163,7 +165,7 @@ func (s *stage) stopWorkers(t *testing.T) {
 	for _, w := range s.workers {
 		w.Signal(t, syscall.SIGSTOP)
 	}
-	e2e.Poll(t, time.Minute, "the queue to be full, and both gates to know it", func() error {
+	polltest.Until(t, time.Minute, "the queue to be full, and both gates to know it", func() error {
 		if n := s.length(t, "queued"); n < maxPending {
 			r := s.PostJSON(t, "/run", Request{Policy: policyRun, Seconds: fillSeconds}.Body(), fmt.Sprintf("CF-Connecting-IP: 10.9.0.%d", n))
 			if r.Status == http.StatusAccepted {

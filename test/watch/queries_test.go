@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/refrakt-hub/refrakt-gate/internal/certtest"
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
 
@@ -66,7 +67,7 @@ func play(t *testing.T, s *e2e.Stack, p *e2e.Prometheus) {
 	t.Helper()
 	until := func(what, expr string, step func(envoy *e2e.Envoy)) {
 		t.Helper()
-		e2e.Poll(t, 60*time.Second, what, func() error {
+		polltest.Until(t, 60*time.Second, what, func() error {
 			for _, envoy := range s.Envoys {
 				step(envoy)
 			}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/refrakt-hub/refrakt-gate/internal/certtest"
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
 
@@ -66,13 +67,13 @@ func TestScrapeConfigs(t *testing.T) {
 			}
 			targets := strings.Count(read(t, config), ":9464") + strings.Count(read(t, config), "-metrics.example.com")
 			prometheus := start(t, config)
-			e2e.Poll(t, 60*time.Second, "all targets to be up, with the label of the queue", func() error {
+			polltest.Until(t, 60*time.Second, "all targets to be up, with the label of the queue", func() error {
 				return wantValue(prometheus, `count(up{job="refrakt-gate", queue="default"} == 1)`, float64(targets))
 			})
 			if err := wantValue(prometheus, `count(refrakt_gate_build_info{queue="default"})`, float64(targets)); err != nil {
 				t.Error(err)
 			}
-			e2e.Poll(t, 60*time.Second, "the rules to be evaluated", func() error {
+			polltest.Until(t, 60*time.Second, "the rules to be evaluated", func() error {
 				return wantValue(prometheus, `count(queue_policy_verdict_reason:refrakt_gate_decisions:rate5m{queue="default", policy="run", reason="ok"})`, 1)
 			})
 		})

@@ -1,4 +1,6 @@
-package e2e
+// Package proctest runs programs for tests: it starts them, waits for what they say,
+// and ends them with the test.
+package proctest
 
 import (
 	"bytes"
@@ -11,47 +13,44 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
 )
 
-// startTimeout is generous: the machine may be busy with other tests.
-const startTimeout = 60 * time.Second
-
-// Process is one started program and what it wrote.
-type Process struct {
-	Name string
-
-	cmd  *exec.Cmd
-	log  logBuffer
-	done chan struct{} // closed when the process has ended
-}
+const (
+	// StartTimeout is how long a program may take to serve. It is generous: the machine may
+	// be busy with other tests.
+	StartTimeout = 60 * time.Second
+	// stopTimeout is how long a process may take to obey SIGTERM.
+	stopTimeout = 20 * time.Second
+)
 
 // Command is what to start.
 type Command struct {
 	Name string // for logs and failures
-	Path string
+	Path string // of the program, or its name if it is in the PATH
 	Args []string
 	Dir  string
 	Env  []string // the whole environment: nothing is inherited
+	// Kill ends the process with SIGKILL, for there is nothing that it should finish.
+	Kill bool
 }
 
-// StartProcess starts c and ends it with the test, whose failure shows the log.
-func StartProcess(tb testing.TB, c Command) *Process {
+// Process is a started program and what it wrote.
+type Process struct {
+	Name string
+
+	command Command
+	cmd     *exec.Cmd
+	log     logBuffer
+	done    chan struct{} // closed when the process has ended
+}
+
+// Start starts c and ends it with the test, whose failure shows the log.
+func Start(tb testing.TB, c Command) *Process {
 	tb.Helper()
-	p := &Process{Name: c.Name, done: make(chan struct{})}
-	p.cmd = exec.Command(c.Path, c.Args...)
-	p.cmd.Dir, p.cmd.Env = c.Dir, c.Env
-	if p.cmd.Env == nil {
-		p.cmd.Env = []string{}
-	}
-	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
-	p.cmd.WaitDelay = 5 * time.Second
-	if err := p.cmd.Start(); err != nil {
-		tb.Fatalf("start %s: %v", c.Name, err)
-	}
-	go func() {
-		_ = p.cmd.Wait()
-		close(p.done)
-	}()
+	p := &Process{Name: c.Name}
+	p.launch(tb, c)
 	tb.Cleanup(func() {
 		p.Stop(tb)
 		if tb.Failed() {
@@ -61,11 +60,40 @@ func StartProcess(tb testing.TB, c Command) *Process {
 	return p
 }
 
+// Restart ends the process if it runs, and starts c in its place.
+func (p *Process) Restart(tb testing.TB, c Command) {
+	tb.Helper()
+	p.Stop(tb)
+	p.launch(tb, c)
+}
+
+func (p *Process) launch(tb testing.TB, c Command) {
+	tb.Helper()
+	cmd, done := exec.Command(c.Path, c.Args...), make(chan struct{})
+	cmd.Dir, cmd.Env = c.Dir, c.Env
+	if cmd.Env == nil {
+		cmd.Env = []string{}
+	}
+	cmd.Stdout, cmd.Stderr = &p.log, &p.log
+	cmd.WaitDelay = 5 * time.Second // what a process leaves behind may hold its output open
+	if err := cmd.Start(); err != nil {
+		tb.Fatalf("start %s: %v", c.Name, err)
+	}
+	go func() {
+		_ = cmd.Wait()
+		close(done)
+	}()
+	p.command, p.cmd, p.done = c, cmd, done
+}
+
 // PID is the id of the process.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Log is everything written so far.
 func (p *Process) Log() string { return p.log.String() }
+
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
 
 // Running reports whether the process has not ended yet.
 func (p *Process) Running() bool {
@@ -101,17 +129,22 @@ func (p *Process) Wait(tb testing.TB, timeout time.Duration) {
 	}
 }
 
-// Stop ends the process with SIGTERM and waits; one that doesn't obey is killed, which fails the test.
+// Stop ends the process with SIGTERM and waits; one that doesn't obey is killed, which
+// fails the test. One whose command says Kill is killed at once.
 func (p *Process) Stop(tb testing.TB) {
 	tb.Helper()
-	if !p.Running() {
+	switch {
+	case !p.Running():
+		return
+	case p.command.Kill:
+		p.Kill(tb)
 		return
 	}
 	p.Signal(tb, syscall.SIGTERM)
-	if p.endedWithin(20 * time.Second) {
+	if p.endedWithin(stopTimeout) {
 		return
 	}
-	tb.Errorf("%s ignored SIGTERM for 20 s", p.Name)
+	tb.Errorf("%s ignored SIGTERM for %v", p.Name, stopTimeout)
 	p.Kill(tb)
 }
 
@@ -137,11 +170,12 @@ func (p *Process) endedWithin(timeout time.Duration) bool {
 func (p *Process) WaitLog(tb testing.TB, re *regexp.Regexp) []string {
 	tb.Helper()
 	var match []string
-	Poll(tb, startTimeout, fmt.Sprintf("%s to log %q", p.Name, re), func() error {
+	polltest.Until(tb, StartTimeout, fmt.Sprintf("%s to log %q", p.Name, re), func() error {
+		running := p.Running() // asked first: what it said at its end counts
 		if match = re.FindStringSubmatch(p.Log()); match != nil {
 			return nil
 		}
-		if !p.Running() {
+		if !running {
 			tb.Fatalf("%s ended with exit code %d before it logged %q", p.Name, p.ExitCode(), re)
 		}
 		return errors.New("not yet")

@@ -1,15 +1,23 @@
 package load
 
 import (
+	"bytes"
 	"fmt"
 	"image/color"
 	"math"
+	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"time"
 
 	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgsvg"
 )
 
 // The colours of the answers, and of what is drawn behind them.
@@ -20,31 +28,114 @@ var (
 	grey  = color.RGBA{R: 0x99, G: 0x99, B: 0x99, A: 0xff}
 )
 
+// The size of a plot is the width of a README, in which 4 pixels are 3 points; so text is as large as the README's.
+const (
+	width  = vg.Length(622.5)
+	height = vg.Length(225)
+
+	textSize  = 11
+	smallSize = 10
+)
+
 // writePlots draws answers.svg, depth.svg and age.svg.
 func writePlots(dir string, r *Run) error {
-	for file, draw := range map[string]func(*Run) (*plot.Plot, error){
+	for file, draw := range map[string]func(*Run) (*chart, error){
 		"answers.svg": answersPlot,
-		"depth.svg": func(r *Run) (*plot.Plot, error) {
+		"depth.svg": func(r *Run) (*chart, error) {
 			return pointsPlot(r, "jobs waiting", r.Depth, maxPending, "QUEUE_MAX_PENDING")
 		},
-		"age.svg": func(r *Run) (*plot.Plot, error) {
-			return pointsPlot(r, "age of the oldest waiting job, s", r.Age, maxAge.Seconds(), "QUEUE_MAX_AGE_SECONDS")
+		"age.svg": func(r *Run) (*chart, error) {
+			return pointsPlot(r, "age of the oldest waiting job, seconds", r.Age, maxAge.Seconds(), "QUEUE_MAX_AGE_SECONDS")
 		},
 	} {
-		p, err := draw(r)
+		c, err := draw(r)
 		if err != nil {
 			return fmt.Errorf("draw %s: %w", file, err)
 		}
-		if err := p.Save(24*vg.Centimeter, 8*vg.Centimeter, filepath.Join(dir, file)); err != nil {
+		if err := c.save(filepath.Join(dir, file)); err != nil {
 			return fmt.Errorf("write %s: %w", file, err)
 		}
 	}
 	return nil
 }
 
+// chart is a plot with its title and its legend in a line above it, where no line of its own can be.
+type chart struct {
+	*plot.Plot
+
+	title  string
+	legend []entry
+}
+
+type entry struct {
+	name string
+	line *plotter.Line
+}
+
+func newChart(r *Run, title string) *chart {
+	p := plot.New()
+	p.X.Label.Text = "minutes"
+	p.X.Min, p.X.Max = 0, r.End.Sub(r.Start).Minutes()
+	p.Y.Min = 0
+	p.Y.Tick.Marker = plot.TickerFunc(roundTicks)
+	for _, style := range []*text.Style{&p.X.Label.TextStyle, &p.X.Tick.Label, &p.Y.Tick.Label} {
+		style.Font = sans(smallSize)
+	}
+	return &chart{Plot: p, title: title}
+}
+
+// roundTicks are the usual ticks without "25.00".
+func roundTicks(low, high float64) []plot.Tick {
+	ticks := plot.DefaultTicks{}.Ticks(low, high)
+	for i := range ticks {
+		if ticks[i].Label != "" {
+			ticks[i].Label = strconv.FormatFloat(ticks[i].Value, 'g', 6, 64)
+		}
+	}
+	return ticks
+}
+
+func sans(size float64) font.Font {
+	return font.Font{Typeface: "Liberation", Variant: "Sans", Size: font.Points(size)}
+}
+
+// save writes the chart as SVG.
+func (c *chart) save(file string) error {
+	svg := vgsvg.New(width, height)
+	c.draw(draw.New(svg))
+	var buf bytes.Buffer
+	if _, err := svg.WriteTo(&buf); err != nil {
+		return err
+	}
+	return os.WriteFile(file, buf.Bytes(), 0o600)
+}
+
+func (c *chart) draw(canvas draw.Canvas) {
+	const margin = vg.Length(6)
+	canvas = draw.Crop(canvas, 0, -margin, 0, 0) // the last tick's label is wider than the axis
+	style := text.Style{Color: color.Black, Font: sans(textSize), Handler: plot.DefaultTextHandler}
+	header := 2 * style.FontExtents().Height
+	canvas.SetColor(color.White)
+	canvas.Fill(canvas.Path())
+	c.Draw(draw.Crop(canvas, 0, 0, 0, -header))
+
+	base := canvas.Max.Y - style.FontExtents().Ascent - margin/2
+	canvas.FillText(style, vg.Point{X: canvas.Min.X, Y: base}, c.title)
+	const sample, gap = vg.Length(18), vg.Length(5)
+	x := canvas.Max.X
+	for _, e := range slices.Backward(c.legend) {
+		x -= style.Width(e.name)
+		canvas.FillText(style, vg.Point{X: x, Y: base}, e.name)
+		x -= sample + gap
+		y := base + style.FontExtents().Ascent/3
+		canvas.StrokeLine2(e.line.LineStyle, x, y, x+sample, y)
+		x -= 3 * gap
+	}
+}
+
 // answersPlot has the answers a second, by what they were.
-func answersPlot(r *Run) (*plot.Plot, error) {
-	p := empty(r, "answers per second")
+func answersPlot(r *Run) (*chart, error) {
+	c := newChart(r, "answers per second")
 	steps := int(r.End.Sub(r.Start)/Step) + 1
 	top := 0.0
 	for _, kind := range []struct {
@@ -68,16 +159,21 @@ func answersPlot(r *Run) (*plot.Plot, error) {
 				}
 			}
 		}
-		if err := line(p, kind.name, xys, kind.color); err != nil {
+		if err := c.line(kind.name, xys, draw.LineStyle{Color: kind.color, Width: vg.Points(1.5)}); err != nil {
 			return nil, err
 		}
 	}
-	return p, phases(p, r, top)
+	return c, c.phases(r, top)
 }
 
-// pointsPlot has one series of Prometheus's and the limit that is set for it.
-func pointsPlot(r *Run, what string, points []Point, limit float64, setting string) (*plot.Plot, error) {
-	p := empty(r, what)
+// pointsPlot has one series of Prometheus's and, behind it, the limit that is set for it.
+func pointsPlot(r *Run, title string, points []Point, limit float64, setting string) (*chart, error) {
+	c := newChart(r, title)
+	end := r.End.Sub(r.Start).Minutes()
+	dashed := draw.LineStyle{Color: red, Width: vg.Points(1.5), Dashes: []vg.Length{vg.Points(6), vg.Points(3)}}
+	if err := c.line(setting, plotter.XYs{{X: 0, Y: limit}, {X: end, Y: limit}}, dashed); err != nil {
+		return nil, err
+	}
 	var xys plotter.XYs
 	top := limit
 	for _, q := range points {
@@ -86,26 +182,13 @@ func pointsPlot(r *Run, what string, points []Point, limit float64, setting stri
 			top = max(top, q.Value)
 		}
 	}
-	if err := line(p, what, xys, blue); err != nil {
+	if err := c.line("seen", xys, draw.LineStyle{Color: blue, Width: vg.Points(1.5)}); err != nil {
 		return nil, err
 	}
-	end := r.End.Sub(r.Start).Minutes()
-	if err := line(p, setting, plotter.XYs{{X: 0, Y: limit}, {X: end, Y: limit}}, red); err != nil {
-		return nil, err
-	}
-	return p, phases(p, r, top)
+	return c, c.phases(r, top)
 }
 
-func empty(r *Run, y string) *plot.Plot {
-	p := plot.New()
-	p.X.Label.Text, p.Y.Label.Text = "minutes", y
-	p.X.Min, p.X.Max = 0, r.End.Sub(r.Start).Minutes()
-	p.Y.Min = 0
-	p.Legend.Top = true
-	return p
-}
-
-func line(p *plot.Plot, name string, xys plotter.XYs, c color.Color) error {
+func (c *chart) line(name string, xys plotter.XYs, style draw.LineStyle) error {
 	if len(xys) == 0 {
 		return nil
 	}
@@ -113,32 +196,35 @@ func line(p *plot.Plot, name string, xys plotter.XYs, c color.Color) error {
 	if err != nil {
 		return err
 	}
-	l.Color, l.Width = c, vg.Points(1.5)
-	p.Add(l)
-	p.Legend.Add(name, l)
+	l.LineStyle = style
+	c.Add(l)
+	c.legend = append(c.legend, entry{name, l})
 	return nil
 }
 
-// phases marks where each phase begins, and leaves room above for its name and, above that, the legend.
-func phases(p *plot.Plot, r *Run, top float64) error {
-	top *= 1.5
-	p.Y.Max = top
+// phases marks where each phase begins, with its name above everything up to top.
+func (c *chart) phases(r *Run, top float64) error {
+	c.Y.Max = top * 1.2
 	names := plotter.XYLabels{}
 	for _, phase := range r.Phases {
 		x := phase.Start.Sub(r.Start).Minutes()
-		l, err := plotter.NewLine(plotter.XYs{{X: x, Y: 0}, {X: x, Y: top}})
+		l, err := plotter.NewLine(plotter.XYs{{X: x, Y: 0}, {X: x, Y: c.Y.Max}})
 		if err != nil {
 			return err
 		}
 		l.Color, l.Dashes = grey, []vg.Length{vg.Points(3), vg.Points(3)}
-		p.Add(l)
-		names.XYs = append(names.XYs, plotter.XY{X: x, Y: top * 0.73})
-		names.Labels = append(names.Labels, " "+phase.Name)
+		c.Add(l)
+		names.XYs = append(names.XYs, plotter.XY{X: x, Y: top * 1.07})
+		names.Labels = append(names.Labels, phase.Name)
 	}
 	labels, err := plotter.NewLabels(names)
 	if err != nil {
 		return err
 	}
-	p.Add(labels)
+	labels.Offset.X = vg.Points(3)
+	for i := range labels.TextStyle {
+		labels.TextStyle[i].Font = sans(smallSize)
+	}
+	c.Add(labels)
 	return nil
 }

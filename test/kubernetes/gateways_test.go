@@ -46,6 +46,9 @@ func TestEnvoyGateway(t *testing.T) {
 		if len(p.Spec.TargetRefs) != 1 || routes[string(p.Spec.TargetRefs[0].Name)] == nil {
 			t.Fatalf("%s: it does not target one of the routes: %v", p.Name, p.Spec.TargetRefs)
 		}
+		if m := p.Spec.MergeType; m == nil || *m != egv1.StrategicMerge {
+			t.Errorf("%s takes the place of the Gateway's policy: mergeType %v", p.Name, m)
+		}
 		if len(auth.ContextExtensions) != 1 || auth.ContextExtensions[0].Name != "policy" {
 			t.Fatalf("%s: it does not name the policy: %v", p.Name, auth.ContextExtensions)
 		}

@@ -91,6 +91,25 @@ func TestAlertsAreTested(t *testing.T) {
 	}
 }
 
+// TestAutoscalersQuery: the query that the documents give autoscalers is the one that is tested.
+func TestAutoscalersQuery(t *testing.T) {
+	t.Parallel()
+	var text struct {
+		Tests []struct {
+			Queries []struct {
+				Expr string `yaml:"expr"`
+			} `yaml:"promql_expr_test"`
+		} `yaml:"tests"`
+	}
+	readYAML(t, filepath.Join(e2e.Root(), "deploy/prometheus/tests/autoscaler.yml"), &text)
+	query := text.Tests[0].Queries[0].Expr
+	for _, file := range []string{"docs/metrics.md", "deploy/kubernetes/README.md"} {
+		if !strings.Contains(read(t, filepath.Join(e2e.Root(), file)), query) {
+			t.Errorf("%s does not have the query %s", file, query)
+		}
+	}
+}
+
 // TestAlertsAreComplete wants a severity, texts with the value, and a link that leads somewhere.
 func TestAlertsAreComplete(t *testing.T) {
 	t.Parallel()

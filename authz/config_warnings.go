@@ -83,7 +83,8 @@ func isNormal(path string) bool {
 				return false
 			}
 		case '%':
-			if c := unescape(rest[:min(len(rest), 3)], false); len(c) == 1 && c != "%" && isUnreservedOrSlash(c[0]) {
+			// An escape that is not valid stays what it is: a percent sign, which is not unreserved.
+			if isUnreservedOrSlash(unescape(rest[:min(len(rest), 3)], false)[0]) {
 				return false
 			}
 		}

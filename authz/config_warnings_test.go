@@ -19,6 +19,7 @@ func TestIsNormal(t *testing.T) {
 		"/": true, "/run": true, "/run/": true, "/run/x.y/..z/.well-known": true, "/run%0a": true, "/a%20b%C3%BC": true, "/run;a=1": true,
 		"/run%": true, "/run%7": true, "/run%zz": true, "/%2572un": true, "": true, "*": true, "/a/..;/run": true,
 		"//run": false, "/run//": false, "/./run": false, "/run/.": false, "/x/../run": false, "/run/..": false, `/\run`: false,
+		"/%61": false, "/%7a": false, "/%41": false, "/%5A": false, "/%30": false, "/%39": false, "/%2d": false, "/%60%7b%40%5b%3a": true,
 		"/r%75n": false, "/r%75": false, "/%2e/run": false, "/run%2fx": false, "/run%2Fx": false, "/run%5c": false, "/run%7e": false,
 	} {
 		if got := isNormal(path); got != want {
@@ -113,6 +114,11 @@ func TestCallersAreCounted(t *testing.T) {
 			}
 			if got := count() - before; got != 1 {
 				t.Errorf("%s, %s: %v, want 1", tt.ip, tt.user, got)
+			}
+			for metric, want := range map[string]bool{"refrakt_gate_unknown_ips_total": tt.ip == "unknown", "refrakt_gate_ambiguous_users_total": tt.user == "ambiguous"} {
+				if got := metrictest.Value(t, reg, metric); (got == 1) != want || got > 1 {
+					t.Errorf("%s: %v, want it to count: %v", metric, got, want)
+				}
 			}
 		})
 	}

@@ -51,6 +51,8 @@ func TestCheckOrder(t *testing.T) {
 			want: want{reason: ReasonPreflight}},
 		"options that is no preflight": {method: "OPTIONS", lines: []line{{"origin", "https://x"}},
 			want: want{reason: ReasonOK, calls: shed + ", " + take + ", " + admit, buckets: true}},
+		"options without an origin": {method: "OPTIONS", lines: []line{{"access-control-request-method", "POST"}},
+			want: want{reason: ReasonOK, calls: shed + ", " + take + ", " + admit, buckets: true}},
 		"a POST is no preflight": {lines: []line{{"origin", "https://x"}, {"access-control-request-method", "POST"}},
 			want: want{reason: ReasonOK, calls: shed + ", " + take + ", " + admit, buckets: true}},
 		"unknown policy": {policy: "rum", want: want{status: 503, reason: ReasonUnknownPolicy, retry: "5", body: `{"detail":"The gateway is misconfigured."}`}},
@@ -176,4 +178,40 @@ func TestPremiumLimit(t *testing.T) {
 	if calls[0] != calls[1] || strings.Count(calls[0], "refrakt:gate:bucket:run:") != 2 {
 		t.Errorf("buckets differ by tier, or are not two: %q", calls)
 	}
+}
+
+// TestRefundFails: the client hears of the queue all the same.
+func TestRefundFails(t *testing.T) {
+	var calls []string
+	var log strings.Builder
+	for fails, lines := range map[bool]int{true: 1, false: 0} {
+		log.Reset()
+		limiter := failingRefund{fakeLimiter{&calls, takes}, fails}
+		queue := fakeQueue{calls: &calls, shed: backpressure.StateOK, admit: backpressure.StateFull}
+		s := New(config(t), Limits{tiers, tiers}, limiter, queue, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+		resp, err := s.Check(t.Context(), checkRequest("203.0.113.9", "/run", true))
+		if err != nil {
+			t.Fatal(err)
+		}
+		compare(t, resp, 503, `{"detail":"The job queue is full. Please retry later."}`, "33")
+		if header(resp, "ratelimit") != "" {
+			t.Errorf("refund fails %v: a bucket is shown whose state is not known", fails)
+		}
+		if n := strings.Count(log.String(), "tokens not refunded"); n != lines {
+			t.Errorf("refund fails %v: logged %d times, want %d", fails, n, lines)
+		}
+	}
+}
+
+type failingRefund struct {
+	fakeLimiter
+
+	fails bool
+}
+
+func (f failingRefund) Refund(context.Context, quota.Result, ...string) error {
+	if f.fails {
+		return quota.ErrUnavailable
+	}
+	return nil
 }

@@ -111,6 +111,7 @@ func TestIdentifyIP(t *testing.T) {
 		"forwarded: brackets":                    {peer: "10.0.0.1", lines: []line{{xff, "[2001:db8::1]"}}, want: "ip:2001:db8::/64"},
 		"forwarded: 10,000 trusted hops":         {peer: "10.0.0.1", lines: []line{{xff, "2.2.2.2" + strings.Repeat(",10.9.9.9", 10_000)}}, want: "ip:10.9.9.9"},
 		"forwarded: 10,000 untrusted hops":       {peer: "10.0.0.1", lines: []line{{xff, strings.Repeat("6.6.6.6,", 10_000) + "2.2.2.2"}}, want: "ip:2.2.2.2"},
+		"forwarded: as long as is read":          {peer: "10.0.0.1", lines: []line{{xff, "203.0.113.9" + strings.Repeat(" ", maxForwarded-20) + ",10.9.9.9"}}, want: "ip:203.0.113.9"},
 		"forwarded: cut through a hop":           {peer: "10.0.0.1", lines: []line{{xff, "203.0.113.9" + strings.Repeat(" ", maxForwarded-12) + ",10.9.9.9"}}, want: "ip:10.9.9.9"},
 		"forwarded: cut through an address":      {peer: "10.0.0.1", lines: []line{{xff, "203.0.113.9," + strings.Repeat(" ", maxForwarded-18) + "10.9.9.9"}}, want: "ip:10.9.9.9"},
 		"more headers than are read":             {peer: "10.0.0.1", lines: append([]line{{cf, "1.1.1.1"}, {xff, "2.2.2.2"}}, many...), want: "ip:10.0.0.1"},
@@ -127,6 +128,7 @@ func TestIdentifyIP(t *testing.T) {
 		"a peer that is no address":              {peer: "example.com", lines: []line{{xff, "2.2.2.2"}}, want: "ip:unknown"},
 		"none trusted":                           {peer: "127.0.0.1", trusted: "none", lines: []line{{xff, "2.2.2.2"}}, want: "ip:127.0.0.1"},
 		"single addresses":                       {peer: "198.51.100.1", trusted: "198.51.100.1, 2001:db8::5", lines: []line{{xff, "9.9.9.9,2001:db8::5"}}, want: "ip:9.9.9.9"},
+		"all of IPv4, mapped":                    {peer: "203.0.113.1", trusted: "::ffff:0:0/96", lines: []line{{xff, "2001:db8::1"}}, want: "ip:2001:db8::/64"},
 		"mapped prefixes are those of IPv4":      {peer: "10.1.2.3", trusted: "::ffff:10.0.0.0/104", lines: []line{{xff, "9.9.9.9"}}, want: "ip:9.9.9.9"},
 		"a header of the proxy's own is skipped": {peer: "10.0.0.1", lines: []line{{cf, "10.0.0.7"}}, want: "ip:10.0.0.7"},
 	}
@@ -170,7 +172,8 @@ func TestParseHop(t *testing.T) {
 		"::ffff:c000:201": "192.0.2.1", "::ffff:c000:0201:80": "192.0.2.1", "::ffff:102:304": "1.2.3.4",
 		"192.0.2.1:65536": "", "2001:db8::9:65536": "", "2001:db8::9:100000": "", "2001:db8::9:": "", "2001:db8::9:+80": "", "2001:db8::9: 80": "",
 		"2001:db8:1:2:3:4:5:6:7:46532": "", "2001:db8::9]:80": "", "[2001:db8::9:80": "", "[[::1]]": "", ":80": "", ":": "", "": "", "x:80": "", "192.0.2:80": "",
-		"[2001:db8::9:46532]": "",
+		"[2001:db8::9:46532]":                       "",
+		"fe80::1%" + strings.Repeat("z", maxAddr-8): "fe80::1", "fe80::1%" + strings.Repeat("z", maxAddr-7): "",
 	} {
 		ip, ok := parseHop(text)
 		if got := ip.String(); ok != (want != "") || ok && got != netip.MustParseAddr(want).String() {

@@ -58,6 +58,7 @@ func TestClassify(t *testing.T) {
 		"other control characters":   {"", "/run%0d%0a%7f", PolicyRun},
 		"a raw newline":              {"", "/run\n", PolicyRun},
 		"NUL can't be classified":    {"", "/ping%00", PolicyRun},
+		"NUL at the beginning":       {"", "%00/ping", PolicyRun},
 		"missing":                    {"", "", PolicyRun},
 		"only a query":               {"", "?x", PolicyRun},
 		"no leading slash":           {"", "run", PolicyRun},

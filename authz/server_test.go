@@ -256,6 +256,30 @@ func TestTooManyChecks(t *testing.T) {
 	}
 }
 
+// TestTooManyChecksInShadow: a Check above the limit is denied unless both checks are in shadow mode.
+func TestTooManyChecksInShadow(t *testing.T) {
+	for _, tt := range []struct {
+		limit, queue Shadow
+		status       int
+	}{
+		{Shadow{}, Shadow{}, 503}, {everywhere, Shadow{}, 503}, {Shadow{}, everywhere, 503}, {everywhere, everywhere, 0},
+		{Shadow{run: true}, Shadow{assistant: true}, 503},
+	} {
+		cfg := config(t)
+		cfg.MaxChecks, cfg.Switches = 0, Switches{tt.limit, tt.queue}
+		var calls []string
+		s := New(cfg, Limits{tiers, tiers}, fakeLimiter{&calls, takes}, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		resp, err := s.Check(t.Context(), checkRequest("203.0.113.9", "/run", true))
+		if err != nil {
+			t.Fatal(err)
+		}
+		compare(t, resp, tt.status, `{"detail":"The gateway is overloaded. Please retry later."}`, "5")
+		if shadow := resp.GetDynamicMetadata().AsMap()["shadow"]; shadow != (tt.status == 0) {
+			t.Errorf("%+v: shadow is %v", tt, shadow)
+		}
+	}
+}
+
 // TestDeadline checks how long Check waits for a limiter that hangs.
 func TestDeadline(t *testing.T) {
 	tests := map[string]struct{ envoy, want time.Duration }{

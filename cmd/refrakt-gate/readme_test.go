@@ -41,9 +41,9 @@ func table(t *testing.T, file, head string) map[string]string {
 	return rows
 }
 
-// TestReadmeSettings holds the settings table to the code, both ways.
-func TestReadmeSettings(t *testing.T) {
-	rows := table(t, readme, "variable")
+// TestSettingsDoc holds the settings table to the code, both ways.
+func TestSettingsDoc(t *testing.T) {
+	rows := table(t, configurationDoc, "variable")
 	params, err := env.GetFieldParams(new(Config))
 	if err != nil {
 		t.Fatal(err)
@@ -53,12 +53,25 @@ func TestReadmeSettings(t *testing.T) {
 			continue
 		}
 		if got, ok := rows[p.Key]; !ok || got != p.DefaultValue {
-			t.Errorf("%s: README says %q (there: %v), the code %q", p.Key, got, ok, p.DefaultValue)
+			t.Errorf("%s: %s says %q (there: %v), the code %q", p.Key, configurationDoc, got, ok, p.DefaultValue)
 		}
 		delete(rows, p.Key)
 	}
 	for name := range rows {
-		t.Errorf("%s: in the README, but no setting", name)
+		t.Errorf("%s: in %s, but no setting", name, configurationDoc)
+	}
+}
+
+// TestReadmeSettings holds the README's short table to the whole one.
+func TestReadmeSettings(t *testing.T) {
+	all, rows := table(t, configurationDoc, "variable"), table(t, readme, "variable")
+	if len(rows) == 0 {
+		t.Error("no rows")
+	}
+	for name, got := range rows {
+		if want, ok := all[name]; !ok || got != want {
+			t.Errorf("%s: the README says %q, %s %q (there: %v)", name, got, configurationDoc, want, ok)
+		}
 	}
 }
 

@@ -75,3 +75,29 @@ func headings(t *testing.T, file string) (anchors []string) {
 	}
 	return anchors
 }
+
+// TestArchitecture looks up each file that docs/architecture.md names, and in the file
+// what stands in parentheses behind its name.
+func TestArchitecture(t *testing.T) {
+	const root = "../.."
+	text, err := os.ReadFile(filepath.Join(root, "docs/architecture.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile("`([\\w./-]+/[\\w-]+\\.(?:go|lua|proto|yaml|yml))`(?:\\s+\\((`[^)]+`)\\))?").FindAllStringSubmatch(string(text), -1)
+	if len(found) < 50 {
+		t.Errorf("only %d files found", len(found))
+	}
+	for _, m := range found {
+		content, err := os.ReadFile(filepath.Join(root, m[1]))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		for name := range strings.SplitSeq(m[2], ", ") {
+			if name = strings.Trim(name, "`"); !strings.Contains(string(content), name) {
+				t.Errorf("%s has no %s", m[1], name)
+			}
+		}
+	}
+}

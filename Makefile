@@ -33,11 +33,11 @@ build: ## Build bin/refrakt-gate
 release: ## Build the archives of a release into dist/, with checksums and SBOMs
 	scripts/release.sh dist $(VERSION) linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
 
-run: build $(VENV)/installed ## Start Envoy, gate and example API on fixed ports; no Redis needed, QUEUE_URL is used when set
-	@exec $(VENV)/bin/python scripts/run.py
+run: $(VENV)/installed ## Start Envoy, gate and example API on fixed ports; no Redis needed, QUEUE_URL is used when set
+	@cd test && go build -o ../bin/demo ./demo && exec ../bin/demo run
 
-demo: build $(VENV)/installed redis ## Play the whole story (200, 429, 503, recovery) with Redis and SAQ, and check every answer
-	@exec $(VENV)/bin/python scripts/demo.py
+demo: $(VENV)/installed redis ## Play the whole story (200, 429, 503, recovery) with Redis and SAQ, and check every answer
+	@cd test && go build -o ../bin/demo ./demo && exec ../bin/demo demo
 
 test: setup ## Run all tests: unit, bucket stores on a real Redis, end to end on real Envoy, Redis, SAQ, FastAPI, Prometheus
 	go vet ./...

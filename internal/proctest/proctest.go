@@ -3,13 +3,11 @@
 package proctest
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -36,20 +34,24 @@ type Command struct {
 	Kill bool
 }
 
+// LogDir is a folder for the logs of all processes, by their names; empty: they are kept
+// in memory.
+var LogDir string
+
 // Process is a started program and what it wrote.
 type Process struct {
 	Name string
 
 	command Command
 	cmd     *exec.Cmd
-	log     logBuffer
+	log     log
 	done    chan struct{} // closed when the process has ended
 }
 
 // Start starts c and ends it with the test, whose failure shows the log.
 func Start(tb testing.TB, c Command) *Process {
 	tb.Helper()
-	p := &Process{Name: c.Name}
+	p := &Process{Name: c.Name, log: newLog(tb, c.Name)}
 	p.launch(tb, c)
 	tb.Cleanup(func() {
 		p.Stop(tb)
@@ -74,7 +76,7 @@ func (p *Process) launch(tb testing.TB, c Command) {
 	if cmd.Env == nil {
 		cmd.Env = []string{}
 	}
-	cmd.Stdout, cmd.Stderr = &p.log, &p.log
+	cmd.Stdout, cmd.Stderr = p.log, p.log
 	cmd.WaitDelay = 5 * time.Second // what a process leaves behind may hold its output open
 	if err := cmd.Start(); err != nil {
 		tb.Fatalf("start %s: %v", c.Name, err)
@@ -181,22 +183,4 @@ func (p *Process) WaitLog(tb testing.TB, re *regexp.Regexp) []string {
 		return errors.New("not yet")
 	})
 	return match
-}
-
-// logBuffer is a bytes.Buffer that may be read while it is written.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logBuffer) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
 }

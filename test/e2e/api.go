@@ -27,23 +27,29 @@ var uvicornLine = regexp.MustCompile(`Uvicorn running on http://(\S+)`)
 // StartAPI starts the example API on a port of the kernel's choice; an empty queueURL leaves it without a queue.
 func StartAPI(tb testing.TB, queueURL string) *API {
 	tb.Helper()
-	return startAPI(tb, queueURL, "app:app", "--app-dir", exampleDir())
+	return StartAPIOn(tb, "0", queueURL)
+}
+
+// StartAPIOn does the same on this port.
+func StartAPIOn(tb testing.TB, port, queueURL string) *API {
+	tb.Helper()
+	return startAPI(tb, queueURL, "--port", port, "app:app", "--app-dir", exampleDir())
 }
 
 // StartWideAPI starts the example API with a route for all that is below /run, and without a queue.
 func StartWideAPI(tb testing.TB) *API {
 	tb.Helper()
-	return startAPI(tb, "", "below:app", "--app-dir", filepath.Join(Root(), "test/e2e/testdata"))
+	return startAPI(tb, "", "--port", "0", "below:app", "--app-dir", filepath.Join(Root(), "test/e2e/testdata"))
 }
 
-func startAPI(tb testing.TB, queueURL string, app ...string) *API {
+func startAPI(tb testing.TB, queueURL string, args ...string) *API {
 	tb.Helper()
 	a := &API{}
 	a.Process = proctest.Start(tb, proctest.Command{
 		Name: "api", Path: Tool(tb, "uvicorn"),
 		// uvicorn ends idle connections after 5 s, at times just as Envoy sends the next request by one: a 503 that is
 		// not the gate's.
-		Args: append(app, "--port", "0", "--timeout-keep-alive", "300"),
+		Args: append(args, "--timeout-keep-alive", "300"),
 		Dir:  exampleDir(), Env: pythonEnv(queueURL, nil),
 	})
 	a.Addr = a.WaitLog(tb, uvicornLine)[1]

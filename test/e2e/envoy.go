@@ -84,10 +84,22 @@ func StartOtherEnvoy(tb testing.TB, version, config, api string, gates ...string
 	if err != nil {
 		tb.Fatalf("rewrite %s: %v", config, err)
 	}
-	file, adminFile := filepath.Join(dir, "envoy.yaml"), filepath.Join(dir, "admin")
+	file := filepath.Join(dir, "envoy.yaml")
 	if err := os.WriteFile(file, []byte(rewritten), 0o600); err != nil {
 		tb.Fatalf("write Envoy configuration: %v", err)
 	}
+	return launchEnvoy(tb, version, file)
+}
+
+// StartEnvoyAsShipped starts an Envoy with ShippedConfig on its own ports.
+func StartEnvoyAsShipped(tb testing.TB) *Envoy {
+	tb.Helper()
+	return launchEnvoy(tb, "", filepath.Join(Root(), ShippedConfig))
+}
+
+func launchEnvoy(tb testing.TB, version, file string) *Envoy {
+	tb.Helper()
+	adminFile := filepath.Join(tb.TempDir(), "admin")
 	e := &Envoy{}
 	e.Process = proctest.Start(tb, proctest.Command{
 		Name: "envoy", Path: envoyBinary(tb, version), Env: []string{"PATH=" + os.Getenv("PATH")},

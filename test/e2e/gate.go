@@ -31,9 +31,12 @@ var binary struct {
 
 // Main runs a package's tests and removes what they built. Call it from TestMain.
 func Main(m *testing.M) int {
-	defer func() { _ = os.RemoveAll(binary.dir) }()
+	defer RemoveBinary()
 	return m.Run()
 }
+
+// RemoveBinary removes what GateBinary built.
+func RemoveBinary() { _ = os.RemoveAll(binary.dir) }
 
 // GateBinary is the path of the gate's binary; the package's TestMain must call Main.
 func GateBinary(tb testing.TB) string {

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
+	"github.com/refrakt-hub/refrakt-gate/internal/proctest"
+	"github.com/refrakt-hub/refrakt-gate/test/e2e"
+)
+
+const (
+	burst      = 3
+	maxPending = 5
+	workers    = 4
+	limited    = `{"detail":"Too Many Requests"}`
+)
+
+// story is the whole story: admitted, limited, queue full, recovered. Every answer is compared with what it must be.
+type story struct {
+	*e2e.Stack
+
+	p      *program
+	worker *proctest.Process
+	wrong  int
+}
+
+func tellStory(p *program) {
+	p.tell("Starting Redis, the example API, a SAQ worker, the gate and Envoy …")
+	s := &story{p: p, Stack: e2e.Start(p, e2e.Options{Settings: map[string]string{
+		"RATE_LIMIT_RUN_BURST": strconv.Itoa(burst), "RATE_LIMIT_RUN_PER_MINUTE": "30", "QUEUE_MAX_PENDING": strconv.Itoa(maxPending),
+		"QUEUE_SAMPLE_INTERVAL": "200ms", "PROMETHEUS_QUEUE_POLL_INTERVAL": "200ms",
+	}})}
+	s.worker = s.StartWorker(p, workers)
+	s.limit()
+	s.shed()
+	s.recover()
+	s.count()
+	if s.wrong > 0 {
+		p.Fatalf("%d answers were not as expected", s.wrong)
+	}
+	p.tell("\nEvery answer was as expected.")
+}
+
+func (s *story) limit() {
+	s.p.tell("\nOne caller may start %d jobs at once (RATE_LIMIT_RUN_BURST=%d).", burst, burst)
+	for range burst {
+		s.ask("POST", "/run", "203.0.113.1", 202)
+	}
+	r := s.ask("POST", "/run", "203.0.113.1", 429)
+	if r.Body != limited {
+		s.complain("expected the body %s, got %s", limited, r.Body)
+	}
+	wait := s.retryAfter(r)
+	s.p.tell("\nOther callers and other routes are not affected.")
+	s.ask("POST", "/run", "203.0.113.2", 202)
+	s.ask("GET", "/ping", "203.0.113.1", 200)
+	s.p.tell("\nThe caller waits for the %v that it was told.", wait)
+	e2e.Pass(s.p, wait)
+	s.ask("POST", "/run", "203.0.113.1", 202)
+}
+
+func (s *story) shed() {
+	s.waitQueue(0)
+	s.worker.Stop(s.p)
+	s.waitQueue(0)
+	s.p.tell("\nThe worker is stopped, so jobs pile up to QUEUE_MAX_PENDING=%d.", maxPending)
+	for n := range maxPending {
+		s.ask("POST", "/run", fmt.Sprint("203.0.113.", 10+n), 202)
+	}
+	s.waitQueue(maxPending)
+	s.p.tell("\nThe queue is full: both routes that start jobs are closed to everybody. /ping is not.")
+	for _, path := range []string{"/run", "/assistant"} {
+		s.retryAfter(s.ask("POST", path, "203.0.113.20", 503))
+	}
+	s.ask("GET", "/ping", "203.0.113.20", 200)
+}
+
+func (s *story) recover() {
+	s.p.tell("\nThe worker is back and drains the queue.")
+	s.worker = s.StartWorker(s.p, workers)
+	s.waitQueue(0)
+	s.ask("POST", "/run", "203.0.113.20", 202)
+	s.ask("POST", "/assistant", "203.0.113.20", 200)
+}
+
+func (s *story) count() {
+	s.p.tell("\nWhat the gate counted:")
+	metrics := s.Gates[0].Metrics(s.p)
+	for _, name := range slices.Sorted(maps.Keys(metrics)) {
+		if strings.HasPrefix(name, "refrakt_gate_decisions_total{") && metrics[name] > 0 {
+			s.p.tell("  %s %g", name, metrics[name])
+		}
+	}
+}
+
+// waitQueue waits until so many jobs wait and none runs, and the gate has seen it.
+func (s *story) waitQueue(pending int) {
+	polltest.Until(s.p, 30*time.Second, fmt.Sprintf("the queue to hold %d jobs", pending), func() error {
+		waiting, err := s.Client.LLen(s.p.Context(), "saq:default:queued").Result()
+		if err != nil {
+			return err
+		}
+		active, err := s.Client.LLen(s.p.Context(), "saq:default:active").Result()
+		if err != nil {
+			return err
+		}
+		metrics := s.Gates[0].Metrics(s.p)
+		if seen := metrics["refrakt_queue_pending_jobs"]; waiting != int64(pending) || active != 0 || seen != float64(pending) || metrics["refrakt_queue_running_jobs"] != 0 {
+			return fmt.Errorf("%d wait, %d run, the gate has seen %g wait", waiting, active, seen)
+		}
+		return nil
+	})
+}
+
+// ask sends a request from this address and prints what came of it.
+func (s *story) ask(method, path, caller string, want int) e2e.Response {
+	send := s.Post
+	if method == "GET" {
+		send = s.Get
+	}
+	r := send(s.p, path, "CF-Connecting-IP: "+caller)
+	verdict, extra := "ok   ", ""
+	if r.Status != want {
+		verdict = "WRONG"
+		s.wrong++
+	}
+	if wait := r.Header.Get("Retry-After"); wait != "" {
+		extra = ", Retry-After " + wait + " s"
+	}
+	s.p.tell("  %s  %-4s %-10s from %-13s expected %d, got %d%s", verdict, method, path, caller, want, r.Status, extra)
+	return r
+}
+
+func (s *story) retryAfter(r e2e.Response) time.Duration {
+	wait, err := r.Wait()
+	if err != nil {
+		s.complain("%v", err)
+	}
+	return wait
+}
+
+func (s *story) complain(format string, args ...any) {
+	s.p.tell("  WRONG  "+format, args...)
+	s.wrong++
+}

@@ -36,7 +36,7 @@ release: ## Build the archives of a release into dist/, with checksums and SBOMs
 run: $(VENV)/installed ## Start Envoy, gate and example API on fixed ports; no Redis needed, QUEUE_URL is used when set
 	@cd test && go build -o ../bin/demo ./demo && exec ../bin/demo run
 
-demo: $(VENV)/installed redis ## Play the whole story (200, 429, 503, recovery) with Redis and SAQ, and check every answer
+demo: $(VENV)/installed redis ## Play allowed, 429, 503 and recovery with Redis and SAQ, and check every answer
 	@cd test && go build -o ../bin/demo ./demo && exec ../bin/demo demo
 
 test: setup ## Run all tests: unit, bucket stores on a real Redis, end to end on real Envoy, Redis, SAQ, FastAPI, Prometheus
@@ -45,17 +45,17 @@ test: setup ## Run all tests: unit, bucket stores on a real Redis, end to end on
 	cd test && go vet -tags load,chaos ./... && go test -race -shuffle=on ./...
 	cd test/kubernetes && go vet ./... && go test -shuffle=on ./...
 
-load: setup ## Play 12 minutes of load on everything, and report (LOAD_REPORT_DIR, test/load/report); exit 1 where it is not as it must be
+load: setup ## Play 12 minutes of load and write a report (LOAD_REPORT_DIR, default test/load/report); exit 1 if an expectation fails
 	cd test && go test -tags load -run '^TestLoad$$' -count=1 -timeout 30m -v ./load
 
-chaos: setup ## Break what the gate depends on, under traffic, and report; exit 1 where it is not as it must be (FAULT=name,… for some only)
+chaos: setup ## Break what the gate depends on, under traffic, and write a report; exit 1 if an expectation fails (FAULT=name,… for some)
 	cd test && FAULT='$(FAULT)' CHAOS_REPORT='$(CHAOS_REPORT)' go test -tags chaos -run '^TestChaos' -count=1 -timeout 30m -v ./chaos
 
-soak: setup ## Break Redis over and over for 10 minutes (SOAK=10m), and see that the gate does not grow
+soak: setup ## Break Redis over and over for 10 minutes (SOAK=10m); exit 1 if the gate grows
 	cd test && SOAK='$(SOAK)' go test -tags chaos -run '^TestSoak$$' -count=1 -timeout 60m -v ./chaos
 
 FUZZ ?= 300000x
-fuzz: ## Run each fuzz target for so many executions (FUZZ=300000x) or so long (FUZZ=1m)
+fuzz: ## Run each fuzz target for a number of executions (FUZZ=300000x) or a time (FUZZ=1m)
 	@for package in $$(go list ./...); do \
 	  for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
 	    echo "== $$package $$target"; \

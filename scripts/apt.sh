@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# apt.sh PACKAGE NAME: installs a system package where that needs nobody's answer, else says what to run.
+# apt.sh PACKAGE NAME: installs a system package if that needs no password, else says what to run.
 set -euo pipefail
 package=$1 name=$2
 
@@ -11,7 +11,7 @@ else
   as_root=(false)
 fi
 
-# A failed update may still leave usable lists; the install then decides.
+# After a failed update, the old lists may still do. The install decides.
 install() {
   "${as_root[@]}" apt-get update -qq || true
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package"

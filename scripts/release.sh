@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# release.sh DIR VERSION OS/ARCH...: puts an archive and a CycloneDX SBOM of each platform's binary into DIR, which it
-# empties, and SHA256SUMS of them all. The same commit gives the same files.
+# release.sh DIR VERSION OS/ARCH...: empties DIR and writes an archive and a CycloneDX SBOM for each platform, and
+# SHA256SUMS. The same commit gives the same files.
 set -euo pipefail
 dir=$1 version=$2
 shift 2
 cd "$(dirname "$0")/.."
 
-# Of the commit: the moment of the build is none of the archive's business.
+# The time of the commit, so that the time of the build changes nothing.
 export SOURCE_DATE_EPOCH
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 
@@ -19,7 +19,7 @@ for platform in "$@"; do
   CGO_ENABLED=0 GOOS=${platform%/*} GOARCH=${platform#*/} \
     go build -trimpath -ldflags "-s -w -X main.version=$version" -o "$stage/refrakt-gate" ./cmd/refrakt-gate
   cp LICENSE README.md CHANGELOG.md "$stage"
-  # From the binary and not from go.mod: what is really in it, on this platform.
+  # From the binary, not from go.mod: so it lists what the binary for this platform contains.
   go tool -modfile=tools/release/go.mod cyclonedx-gomod bin -json -noserial -notimestamp -version "$version" \
     -output "$dir/$name.cdx.json" "$stage/refrakt-gate"
   tar --create --directory "$dir" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner \

@@ -18,16 +18,16 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/envoy"
 )
 
-// checkCmd sends one CheckRequest, made as Envoy makes it.
+// checkCmd sends one CheckRequest to a gate, in the form in which Envoy sends it.
 type checkCmd struct {
 	Addr    string            `help:"Address of the gate: host:port or unix:///path (default: GRPC_ADDR)."`
 	Path    string            `default:"/run" help:"Path of the request, with its query."`
 	Method  string            `default:"POST" help:"Method of the request."`
-	IP      string            `default:"127.0.0.1" help:"Address that is connected to Envoy; from a trusted proxy, headers count."`
+	IP      string            `default:"127.0.0.1" help:"Address of the peer that is connected to Envoy. If it is a trusted proxy, headers count."`
 	User    string            `help:"Value of X-User-ID."`
 	Tier    string            `help:"Value of X-RateLimit-Tier."`
-	Header  map[string]string `short:"H" mapsep:"none" placeholder:"NAME=VALUE" help:"Another header; may be repeated."`
-	Policy  string            `help:"Policy named by Envoy's route; empty: the path decides."`
+	Header  map[string]string `short:"H" mapsep:"none" placeholder:"NAME=VALUE" help:"Another header. Can be given several times."`
+	Policy  string            `help:"Policy that Envoy's route names. If it is empty, the path decides."`
 	Timeout time.Duration     `default:"2s" help:"How long to wait for the answer."`
 	TLS     clientTLS         `embed:"" prefix:"tls-"`
 }
@@ -35,7 +35,7 @@ type checkCmd struct {
 // Run implements the command. Its errors exit with 2, a denial with 1.
 func (c checkCmd) Run(p *process) error {
 	addr := c.Addr
-	var gate TLSConfig // of the gate asked, if it is that of the environment
+	var gate TLSConfig // of the gate in the environment, if --addr names no other
 	if addr == "" {
 		cfg, errs := loadConfig(p.env)
 		if len(errs) > 0 {
@@ -89,7 +89,7 @@ func (c checkCmd) request() *authv3.CheckRequest {
 	return &authv3.CheckRequest{Attributes: attrs}
 }
 
-// report prints the verdict and says whether the request may pass.
+// report prints the verdict and returns whether the request may pass.
 func report(w io.Writer, resp *authv3.CheckResponse) (allowed bool) {
 	allowed = resp.GetStatus().GetCode() == int32(codes.OK)
 	meta := resp.GetDynamicMetadata().AsMap()
@@ -110,7 +110,8 @@ func report(w io.Writer, resp *authv3.CheckResponse) (allowed bool) {
 	return allowed
 }
 
-// dialable turns an address to listen on into one to dial.
+// dialable returns the address to connect to for an address to listen on: localhost:9001
+// for :9001.
 func dialable(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -122,7 +123,7 @@ func dialable(addr string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// target is addr as gRPC names it. Names are resolved by the system, once.
+// target returns addr in the form of gRPC. The system resolves a name, once.
 func target(addr string) string {
 	if strings.HasPrefix(addr, "unix://") {
 		return addr

@@ -14,23 +14,23 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/certs"
 )
 
-// clientTLS is how check speaks TLS. The zero value: as the gate's own settings
-// say where these are at hand, else plain text.
+// clientTLS says how check speaks TLS. With the zero value, check goes by the settings of
+// the gate if they are in the environment, and speaks plain text if they are not.
 type clientTLS struct {
-	CA         string `placeholder:"FILE" help:"CAs of the gate's certificate. Any --tls flag means TLS; without this one the system's CAs count, or for the gate of GRPC_ADDR its GRPC_TLS_CERT_FILE."`
-	Cert       string `and:"certificate" placeholder:"FILE" help:"Certificate to show to a gate that wants one (mutual TLS)."`
-	Key        string `and:"certificate" placeholder:"FILE" help:"Its key."`
-	ServerName string `placeholder:"NAME" help:"Name that the gate's certificate must have (default: the host asked, or the first name in GRPC_TLS_CERT_FILE)."`
+	CA         string `placeholder:"FILE" help:"CAs that sign the certificate of the gate. Default: for the gate of GRPC_ADDR its GRPC_TLS_CERT_FILE, else the CAs of the system. Each --tls flag switches TLS on."`
+	Cert       string `and:"certificate" placeholder:"FILE" help:"Certificate for a gate that asks for one (mutual TLS)."`
+	Key        string `and:"certificate" placeholder:"FILE" help:"Key of that certificate."`
+	ServerName string `placeholder:"NAME" help:"Name that the certificate of the gate must have. Default: for the gate of GRPC_ADDR the first name in its GRPC_TLS_CERT_FILE, else the host of the address."`
 }
 
-// credentials are those for the gate with these settings, which are empty for one
-// that is not known.
+// credentials returns the credentials for a gate. gate are the settings of that gate, or
+// the zero value if they are not known.
 func (c clientTLS) credentials(gate TLSConfig) (credentials.TransportCredentials, error) {
 	if c == (clientTLS{}) && gate.GRPCCertFile == "" {
 		return insecure.NewCredentials(), nil
 	}
 	if gate.GRPCClientCAFile != "" && c.Cert == "" {
-		return nil, errors.New("the gate wants a certificate (GRPC_TLS_CLIENT_CA_FILE): give --tls-cert and --tls-key")
+		return nil, errors.New("the gate asks for a certificate (GRPC_TLS_CLIENT_CA_FILE): give --tls-cert and --tls-key")
 	}
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
 	if c.Cert != "" {
@@ -58,8 +58,8 @@ func (c clientTLS) credentials(gate TLSConfig) (credentials.TransportCredentials
 	return credentials.NewTLS(cfg), nil
 }
 
-// expect fills into cfg what is left open there: the very certificate of the port
-// asked, under a name that it has. The address asked is seldom one of its names.
+// expect fills in what cfg leaves open: the certificate of the port as the only CA, and
+// a name in that certificate. The address of the port is seldom one of its names.
 func expect(cfg *tls.Config, port certs.Config) error {
 	pair, err := tls.LoadX509KeyPair(port.CertFile, port.KeyFile)
 	if err != nil {

@@ -30,13 +30,13 @@ type cli struct {
 	Version     versionCmd     `cmd:"" help:"Print the version."`
 }
 
-// process is what the commands may use of the world outside.
+// process is what the commands use of the process: its environment and its output.
 type process struct {
 	env            map[string]string
 	stdout, stderr io.Writer
 }
 
-// run is the whole program: it returns the exit code.
+// run is the whole program. It returns the exit code.
 func run(args, environ []string, stdout, stderr io.Writer) int {
 	p := &process{env: toMap(environ), stdout: stdout, stderr: stderr}
 	exited, code := false, exitOK
@@ -62,8 +62,8 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	return exitCode(k.Run(p), stderr)
 }
 
-// exit is an error with an exit code of its own; a nil err means that all has
-// been said.
+// exit is an error with an exit code of its own. If err is nil, the message was printed
+// or logged before.
 type exit struct {
 	code int
 	err  error
@@ -106,12 +106,12 @@ func (serveCmd) Run(p *process) error {
 	if len(errs) > 0 {
 		return badSettings(errs)
 	}
-	// A log that nobody reads any more must not end the gate, as a write to a closed
-	// pipe does by default (package os/signal).
+	// By default, a write to a closed pipe ends the process (package os/signal). The end
+	// of what reads the log must not end the gate.
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	// From the first signal on the next one has its usual effect: it ends the process.
+	// After the first signal, the next one has its usual effect: it ends the process.
 	context.AfterFunc(ctx, stop)
 	return serve(ctx, cfg, p.env, p.stderr)
 }
@@ -126,7 +126,7 @@ func (configCmd) Run(p *process) error {
 	return explain(p.stdout, cfg)
 }
 
-// badSettings lists every mistake.
+// badSettings returns an error that lists every mistake.
 func badSettings(errs []error) error {
 	lines := make([]string, len(errs))
 	for i, err := range errs {

@@ -25,17 +25,25 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/telemetry"
 )
 
-// Config is all settings. Each package owns its part.
+// Config has all settings. Each package has its own part.
 type Config struct {
+	// GRPCAddr is where Envoy asks: host:port, or unix:///path.
 	GRPCAddr string `env:"GRPC_ADDR" envDefault:":9001"`
-	// QueueURL is the Redis of the queue; empty: no queue, buckets in memory.
+	// QueueURL is the Redis of the queue, such as redis://redis:6379/0. If it is empty,
+	// there is no queue.
 	QueueURL string `env:"QUEUE_URL"`
-	// LimitRedisURL is the Redis of the buckets; empty: QueueURL.
+	// LimitRedisURL is the Redis of the buckets. If it is empty, they are in the Redis of
+	// QueueURL, or in memory if that is empty too.
 	LimitRedisURL string `env:"RATE_LIMIT_REDIS_URL"`
-	// SwitchesFile may change some settings while the gate runs; empty: none.
-	SwitchesFile    string        `env:"SWITCHES_FILE"`
-	StartupTimeout  time.Duration `env:"STARTUP_TIMEOUT" envDefault:"30s"`
-	ShutdownDrain   time.Duration `env:"SHUTDOWN_DRAIN" envDefault:"2s"`
+	// SwitchesFile is a file that changes the switches while the gate runs. If it is empty,
+	// there is none.
+	SwitchesFile string `env:"SWITCHES_FILE"`
+	// StartupTimeout is how long the gate waits for Redis when it starts.
+	StartupTimeout time.Duration `env:"STARTUP_TIMEOUT" envDefault:"30s"`
+	// ShutdownDrain is how long the gate answers requests after it was told to stop. Its
+	// health checks fail in that time.
+	ShutdownDrain time.Duration `env:"SHUTDOWN_DRAIN" envDefault:"2s"`
+	// ShutdownTimeout is how long the requests under way may take after that.
 	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"10s"`
 
 	TLS       TLSConfig
@@ -47,16 +55,16 @@ type Config struct {
 	Telemetry telemetry.Config
 }
 
-// secrets are the settings that are never shown whole. Each may also be given as
-// NAME_FILE, the path of a file that holds it.
+// secrets are the settings that are never shown whole, and how each is masked. Each can
+// also be in a file, whose path is the value of NAME_FILE.
 var secrets = map[string]func(string) string{
 	"QUEUE_URL":               maskURL,
 	"RATE_LIMIT_REDIS_URL":    maskURL,
 	"PROMETHEUS_BEARER_TOKEN": func(string) string { return "***" },
 }
 
-// loadConfig reads the settings from an environment and returns every mistake in
-// it, each beginning with the name of the variable.
+// loadConfig reads the settings from an environment. It also returns every mistake in
+// them. Each mistake begins with the name of its variable.
 func loadConfig(environ map[string]string) (Config, []error) {
 	environ, errs := readSecretFiles(environ)
 	environ, more := readSwitches(environ)
@@ -69,16 +77,16 @@ func loadConfig(environ map[string]string) (Config, []error) {
 	if err := env.ParseWithOptions(&cfg, opts); err != nil {
 		return cfg, append(errs, parseErrors(opts)...)
 	}
-	// An empty variable means the default, save here, where empty means none.
+	// An empty variable means the default, except for this one, where empty means none.
 	if v, ok := environ["CLIENT_IP_HEADER"]; ok && v == "" {
 		cfg.Authz.ClientIPHeader = ""
 	}
 	return cfg, append(errs, cfg.Validate()...)
 }
 
-// parseErrors says which variables can't be parsed. The library knows the field
-// only, so each variable is parsed alone. The others keep their defaults and are
-// checked too, so that all mistakes come at once.
+// parseErrors returns a mistake for each variable that can't be parsed. The errors of the
+// library name the field only, so each variable is parsed alone. The other variables are
+// then checked without it, so that all mistakes come at once.
 func parseErrors(opts env.Options) (errs []error) {
 	params, err := env.GetFieldParamsWithOptions(new(Config), opts)
 	if err != nil {
@@ -112,7 +120,7 @@ func parseErrors(opts env.Options) (errs []error) {
 	return append(errs, rest.Validate()...)
 }
 
-// Validate returns every mistake, each beginning with its variable's name.
+// Validate returns every mistake. Each begins with the name of its variable.
 func (c Config) Validate() []error {
 	var mistakes settings.Mistakes
 	mistakes.Add("GRPC_ADDR", validListenAddr(c.GRPCAddr))
@@ -125,7 +133,7 @@ func (c Config) Validate() []error {
 	return slices.Concat(mistakes, c.TLS.Validate(), c.Authz.Validate(), c.Quota.Validate(), c.SAQ.Validate(), c.Queue.Validate(), c.Jobs.Validate(), c.Telemetry.Validate())
 }
 
-// limiterURL is the Redis of the buckets; empty: they are in memory.
+// limiterURL is the Redis of the buckets. If it is empty, they are in memory.
 func (c Config) limiterURL() string {
 	if c.LimitRedisURL != "" {
 		return c.LimitRedisURL
@@ -149,7 +157,7 @@ func readSecretFiles(environ map[string]string) (map[string]string, []error) {
 			switch {
 			case err != nil:
 				mistakes.Add(name+"_FILE", err)
-			case value == "": // would mean that there is none
+			case value == "": // it would mean that there is no such setting
 				mistakes.Add(name+"_FILE", fmt.Errorf("%s is empty", path))
 			}
 			out[name] = value
@@ -158,7 +166,7 @@ func readSecretFiles(environ map[string]string) (map[string]string, []error) {
 	return out, mistakes
 }
 
-// parseDuration takes Go durations and, as the Python service did, plain seconds.
+// parseDuration reads a Go duration or, as the Python service did, plain seconds.
 func parseDuration(s string) (any, error) {
 	if d, err := time.ParseDuration(s); err == nil {
 		return d, nil
@@ -170,7 +178,7 @@ func parseDuration(s string) (any, error) {
 	return time.Duration(f * float64(time.Second)), nil
 }
 
-// parseBool takes what the Python service took for true, and its contraries.
+// parseBool reads what the Python service took for true, and the opposites.
 func parseBool(s string) (any, error) {
 	switch strings.ToLower(s) {
 	case "1", "true", "yes", "on":
@@ -182,8 +190,7 @@ func parseBool(s string) (any, error) {
 	}
 }
 
-// validListenAddr accepts host:port with either part empty, and unix:///path for
-// the gRPC port.
+// validListenAddr accepts host:port, where either part may be empty, and unix:///path.
 func validListenAddr(s string) error {
 	if path, ok := strings.CutPrefix(s, "unix://"); ok {
 		if !strings.HasPrefix(path, "/") {
@@ -209,7 +216,7 @@ func maskURL(s string) string {
 	if u.User != nil {
 		u.User = url.UserPassword("***", "***")
 	}
-	// The query may hold a password too, and says nothing else worth showing.
+	// The query can hold a password too, and nothing in it is worth showing.
 	if u.RawQuery != "" {
 		u.RawQuery = "***"
 	}

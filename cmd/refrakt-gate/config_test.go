@@ -19,8 +19,7 @@ func runCLI(t *testing.T, environ []string, args ...string) (code int, stdout, s
 	return code, out.String(), errs.String()
 }
 
-// TestBadSettings checks that each mistake is named, all at once, in serve and
-// in config alike, and that no secret is shown.
+// TestBadSettings: serve and config name all mistakes at once, and show no secret.
 func TestBadSettings(t *testing.T) {
 	environ := []string{
 		"QUEUE_URL=http://user:hunter2@redis",
@@ -165,7 +164,7 @@ func TestConfigCommand(t *testing.T) {
 	if t.Failed() {
 		t.Log(stdout)
 	}
-	// What is printed can be fed back.
+	// The output is a valid environment.
 	var environ []string
 	for line := range strings.Lines(stdout) {
 		if !strings.HasPrefix(line, "#") && !strings.Contains(line, "***") {
@@ -199,7 +198,8 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
-// TestConfigCommandTLS: what is said of TLS can be fed back, and says who may come.
+// TestConfigCommandTLS: config prints the settings of TLS in a form that it reads, and says
+// which clients are accepted.
 func TestConfigCommandTLS(t *testing.T) {
 	dir, ca := t.TempDir(), certtest.NewCA(t)
 	certtest.Mount(t, dir, ca.Pair(t, "gate"), ca)
@@ -213,7 +213,7 @@ func TestConfigCommandTLS(t *testing.T) {
 		t.Fatalf("exit %d: %s", code, stderr)
 	}
 	for _, want := range append(environ,
-		"# GRPC_ADDR speaks TLS 1.2 or newer; clients need a certificate of the CAs in "+dir+"/ca.crt for envoy.internal or spiffe://refrakt/envoy",
+		"# GRPC_ADDR speaks TLS 1.2 or newer; clients need a certificate that is signed by a CA in "+dir+"/ca.crt and is for envoy.internal or spiffe://refrakt/envoy",
 		"# TELEMETRY_ADDR speaks https, TLS 1.2 or newer",
 	) {
 		if !strings.Contains(stdout, want+"\n") {
@@ -222,7 +222,7 @@ func TestConfigCommandTLS(t *testing.T) {
 	}
 }
 
-// TestSettingsAreComplete checks that what config prints is every setting, once.
+// TestSettingsAreComplete: config prints each setting once.
 func TestSettingsAreComplete(t *testing.T) {
 	cfg, errs := loadConfig(nil)
 	if len(errs) > 0 {

@@ -12,8 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// TestReadyzTellsOfRoutes: a gate that guards nothing of what it is asked stays ready and
-// says so.
+// TestReadyzTellsOfRoutes: a gate that guards nothing of what it is asked is ready, and
+// /readyz says so.
 func TestReadyzTellsOfRoutes(t *testing.T) {
 	cfg, errs := loadConfig(map[string]string{})
 	if len(errs) > 0 {

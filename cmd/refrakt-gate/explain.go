@@ -11,8 +11,8 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
-// explain prints the effective settings, in the form of an environment, and what
-// they mean in words.
+// explain prints the effective settings in the form of an environment, and says in words
+// what they mean.
 func explain(w io.Writer, cfg Config) error {
 	for _, s := range effective(cfg) {
 		if _, err := fmt.Fprintf(w, "%s=%s\n", s.name, s.value); err != nil {
@@ -29,7 +29,7 @@ func explain(w io.Writer, cfg Config) error {
 
 type setting struct{ name, value string }
 
-// effective lists what is in cfg, secrets masked.
+// effective lists the settings in cfg. Secrets are masked.
 func effective(cfg any) []setting {
 	var out []setting
 	v := reflect.ValueOf(cfg)
@@ -51,7 +51,7 @@ func effective(cfg any) []setting {
 	return out
 }
 
-// meaning says in words what the settings do.
+// meaning says in words what the settings mean.
 func meaning(cfg Config) []string {
 	var lines []string
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
@@ -63,7 +63,7 @@ func meaning(cfg Config) []string {
 			add("%s: each client IP, and each user, has %s; premium %s", p.policy, inWords(p.tiers.Plain), inWords(p.tiers.Premium))
 		}
 		if cfg.limiterURL() == "" {
-			add("the buckets are in this process's memory: replicas do not share them, a restart fills them")
+			add("the buckets are in the memory of this process: replicas do not share them, and a restart fills them")
 		} else {
 			add("the buckets are in Redis, shared by all replicas; while it is away: %s", cfg.Authz.LimitFailureMode)
 		}
@@ -71,7 +71,7 @@ func meaning(cfg Config) []string {
 		add("rate limits are off")
 	}
 	if q := cfg.Queue; cfg.QueueURL == "" {
-		add("no queue is looked at: QUEUE_URL is not set")
+		add("no queue is watched: QUEUE_URL is not set")
 	} else {
 		if q.MaxPending > 0 {
 			add("requests get 503 while %d or more jobs of queue %q wait", q.MaxPending, cfg.SAQ.QueueName)
@@ -80,18 +80,18 @@ func meaning(cfg Config) []string {
 			add("requests get 503 while the oldest job waiting in queue %q has waited %v or longer", cfg.SAQ.QueueName, q.MaxAge)
 		}
 		if q.MaxPending == 0 && q.MaxAge == 0 {
-			add("the queue is looked at for the metrics only")
+			add("the queue is watched for the metrics only")
 		} else {
 			add("while the state of the queue is unknown: %s", cfg.Authz.QueueFailureMode)
 		}
 	}
 	if c := cfg.TLS; c.GRPCCertFile != "" {
-		who := "no certificate is asked for"
+		who := "clients need no certificate"
 		if c.GRPCClientCAFile != "" {
-			who = "clients need a certificate of the CAs in " + c.GRPCClientCAFile
+			who = "clients need a certificate that is signed by a CA in " + c.GRPCClientCAFile
 		}
 		if len(c.GRPCClientNames) > 0 {
-			who += " for " + strings.Join(c.GRPCClientNames, " or ")
+			who += " and is for " + strings.Join(c.GRPCClientNames, " or ")
 		}
 		add("GRPC_ADDR speaks TLS %s or newer; %s", c.MinVersion, who)
 	}
@@ -103,7 +103,7 @@ func meaning(cfg Config) []string {
 		on    authz.Shadow
 	}{{"rate limits", cfg.Authz.LimitShadow}, {"queue checks", cfg.Authz.QueueShadow}} {
 		if shadow.on != (authz.Shadow{}) {
-			add("SHADOW: %s are counted but not enforced (for: %s)", shadow.check, shadow.on)
+			add("SHADOW: %s are recorded but not enforced (for: %s)", shadow.check, shadow.on)
 		}
 	}
 	return lines

@@ -12,7 +12,8 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// FuzzSettings: any value of any setting is taken or refused with the setting's name, and no secret is shown.
+// FuzzSettings: a setting takes any value, or the error has the setting's name. No secret is
+// shown.
 func FuzzSettings(f *testing.F) {
 	params, err := env.GetFieldParams(new(Config))
 	if err != nil {
@@ -20,7 +21,7 @@ func FuzzSettings(f *testing.F) {
 	}
 	var names []string
 	for _, p := range params {
-		// Files are read, and these are no parsers.
+		// These settings name files, which are not parsed here.
 		if p.Key != "" && !strings.HasSuffix(p.Key, "_FILE") {
 			names = append(names, p.Key)
 		}
@@ -60,7 +61,8 @@ func FuzzSettings(f *testing.F) {
 	})
 }
 
-// FuzzSwitches: whatever stands in SWITCHES_FILE is taken or refused whole, and only the two settings can come from it.
+// FuzzSwitches: any SWITCHES_FILE is taken or refused as a whole, and sets nothing but the
+// two settings.
 func FuzzSwitches(f *testing.F) {
 	for _, content := range []string{
 		"RATE_LIMIT_SHADOW=true\nQUEUE_SHADOW=run\n", "# off\n\n", "QUEUE_URL=redis://evil", "QUEUE_SHADOW", "=", "QUEUE_SHADOW = assistant , run\r\n", "\x00",

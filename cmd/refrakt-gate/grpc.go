@@ -12,29 +12,31 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/certs"
 )
 
-// maxClientAge is how long a connection lasts whose client has shown a certificate:
-// so late does the end of that certificate, or of its CA, take effect. Envoy is
-// told before, and loses no request.
+// maxClientAge is how long a connection lasts if its client has shown a certificate. The
+// end of that certificate, or of its CA, takes effect so much later at most. gRPC
+// announces the end of a connection, so Envoy loses no request.
 const maxClientAge = 10 * time.Minute
 
 const (
-	// maxMessage is far more than the 60 KiB of headers that Envoy lets through unless told otherwise
-	// (max_request_headers_kb). A larger question can't be answered by a verdict: Envoy's failure mode decides.
+	// maxMessage is the size of the largest CheckRequest. By default Envoy lets 60 KiB of
+	// headers through (max_request_headers_kb), which is far less. A larger CheckRequest is
+	// a gRPC error, so Envoy's failure mode decides.
 	maxMessage = 4 << 20
-	// maxMetadata bounds what Envoy sends of its own with a question.
+	// maxMetadata bounds the metadata that Envoy sends with a CheckRequest.
 	maxMetadata = 16 << 10
 )
 
-// newGRPC returns a server for Envoys, with TLS if there are files for it.
+// newGRPC returns a server for Envoy. It speaks TLS if there are files for that.
 func newGRPC(files certs.Config, maxChecks int, reg prometheus.Registerer, log *slog.Logger) (*grpc.Server, error) {
 	options := []grpc.ServerOption{
-		// Envoys ping; the default takes that for an attack and hangs up.
+		// Envoy pings. By default gRPC takes pings for an attack and closes the connection.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		// A handshake, of TLS too, is over in that time or cut off.
+		// A handshake that takes longer is cut off, also one of TLS.
 		grpc.ConnectionTimeout(5 * time.Second),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxHeaderListSize(maxMetadata),
-		// Of one connection. Those beyond maxChecks get a verdict too, so there is room for as many again.
+		// This is for one connection. Requests above maxChecks get a verdict too, so there is
+		// room for as many again.
 		grpc.MaxConcurrentStreams(2 * uint32(maxChecks)),
 	}
 	if files.CertFile != "" {
@@ -47,7 +49,7 @@ func newGRPC(files certs.Config, maxChecks int, reg prometheus.Registerer, log *
 	return grpc.NewServer(append(options, grpc.KeepaliveParams(alive(files)))...), nil
 }
 
-// alive is how connections are looked after.
+// alive returns how the server finds dead connections, and how long connections last.
 func alive(files certs.Config) keepalive.ServerParameters {
 	p := keepalive.ServerParameters{Time: time.Minute, Timeout: 10 * time.Second}
 	if files.ClientCAFile != "" {

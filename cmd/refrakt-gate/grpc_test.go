@@ -6,7 +6,7 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/certs"
 )
 
-// TestConnectionsOfClientsEnd: whom a certificate let in is asked for it again.
+// TestConnectionsOfClientsEnd: a client with a certificate has to show it again after a while.
 func TestConnectionsOfClientsEnd(t *testing.T) {
 	if age := alive(certs.Config{ClientCAFile: "ca.pem"}).MaxConnectionAge; age != maxClientAge {
 		t.Errorf("with client certificates a connection may last %v, want %v", age, maxClientAge)

@@ -16,16 +16,16 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/telemetry"
 )
 
-// healthcheckCmd asks the gate of the same environment whether it is ready, as the
-// health check of a container does.
+// healthcheckCmd asks the gate with the settings in the environment whether it is ready.
+// It is the health check of a container.
 type healthcheckCmd struct {
 	Timeout time.Duration `default:"2s" help:"How long to wait for the answer."`
 }
 
-// maxReadiness bounds what is read of an answer.
+// maxReadiness is how many bytes of an answer are read.
 const maxReadiness = 64 << 10
 
-// Run implements the command. A gate that is not ready, or does not answer, exits with 1.
+// Run implements the command. It exits with 1 if the gate is not ready or does not answer.
 func (c healthcheckCmd) Run(p *process) error {
 	cfg, errs := loadConfig(p.env)
 	if len(errs) > 0 {
@@ -47,7 +47,7 @@ func (c healthcheckCmd) Run(p *process) error {
 	return nil
 }
 
-// askReady asks for the readiness of the gate with these settings.
+// askReady asks the gate with these settings whether it is ready.
 func askReady(ctx context.Context, cfg Config) (telemetry.ReadyAnswer, error) {
 	var answer telemetry.ReadyAnswer
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -56,7 +56,7 @@ func askReady(ctx context.Context, cfg Config) (telemetry.ReadyAnswer, error) {
 		}
 		return new(net.Dialer).DialContext(ctx, "tcp", dialable(cfg.Telemetry.Addr))
 	}}
-	address := "http://gate" + telemetry.ReadyRoute // whatever the host: DialContext knows where to connect
+	address := "http://gate" + telemetry.ReadyRoute // the host does not matter: DialContext knows where to connect
 	if cfg.TLS.TelemetryCertFile != "" {
 		address = "https://gate" + telemetry.ReadyRoute
 		transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
@@ -72,7 +72,7 @@ func askReady(ctx context.Context, cfg Config) (telemetry.ReadyAnswer, error) {
 	resp, err := client.Do(req)
 	if err != nil {
 		if ue, ok := errors.AsType[*url.Error](err); ok {
-			err = ue.Err // without the address, which nobody configured
+			err = ue.Err // without the address, which is in no setting
 		}
 		return answer, err
 	}
@@ -80,7 +80,7 @@ func askReady(ctx context.Context, cfg Config) (telemetry.ReadyAnswer, error) {
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxReadiness)).Decode(&answer); err != nil {
 		return answer, fmt.Errorf("%s, which is no answer of a gate: %w", resp.Status, err)
 	}
-	// Another program may listen there. A gate says it both ways.
+	// Another program may listen there. A gate says it by the status and in the body.
 	answer.Ready = answer.Ready && resp.StatusCode == http.StatusOK
 	if !answer.Ready && len(answer.Reasons) == 0 {
 		return answer, fmt.Errorf("%s, which is no answer of a gate", resp.Status)

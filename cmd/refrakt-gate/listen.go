@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// listen opens addr: host:port, or unix:///path.
+// listen opens addr, which is host:port or unix:///path.
 func listen(addr string) (net.Listener, error) {
 	path, ok := strings.CutPrefix(addr, "unix://")
 	if !ok {
@@ -23,15 +23,15 @@ func listen(addr string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Envoy often runs as another user of the same group (fsGroup in Kubernetes).
+	// Envoy often runs as another user of the same group (in Kubernetes: fsGroup).
 	if err := os.Chmod(path, 0o660); err != nil { //nolint:gosec // the group is meant
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
 }
 
-// removeStale removes the socket that a killed process left behind. One that
-// somebody answers on is left alone, and the error says so.
+// removeStale removes the socket that a killed process left behind. If another process
+// listens on the socket, removeStale returns an error.
 func removeStale(path string) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -49,7 +49,7 @@ func removeStale(path string) error {
 	return os.Remove(path)
 }
 
-// address is how l is reached, in the form of GRPC_ADDR.
+// address returns the address of l in the form of GRPC_ADDR.
 func address(l net.Listener) string {
 	if a := l.Addr(); a.Network() == "unix" {
 		return "unix://" + a.String()

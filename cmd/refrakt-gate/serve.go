@@ -29,15 +29,15 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/telemetry"
 )
 
-// serve runs the gate until ctx ends and everything has stopped in order. The
-// telemetry port is up first and down last, so that it can tell about the rest.
-// cfg was read from environ, which is read again when SWITCHES_FILE changes.
+// serve runs the gate until ctx ends, and stops its parts in order. The telemetry port
+// starts first and stops last, so that it can tell about the other parts. cfg was read from
+// environ, which is read again together with SWITCHES_FILE.
 func serve(ctx context.Context, cfg Config, environ map[string]string, logs io.Writer) (err error) {
 	log := telemetry.NewLogger(cfg.Telemetry, logs)
 	defer func() {
 		if err != nil {
 			log.Error("stopped", "error", err)
-			err = exit{code: exitFailed} // said once, in the log
+			err = exit{code: exitFailed} // the log has the error
 		}
 	}()
 	redis.SetLogger(redisLog{log})
@@ -56,7 +56,7 @@ func serve(ctx context.Context, cfg Config, environ map[string]string, logs io.W
 		l = tls.NewListener(l, g.telemetryTLS.Server())
 	}
 	log.Info("telemetry listening", "addr", address(l))
-	// Its context ends only once the rest has stopped, or if it fails itself.
+	// This context ends once the other parts have stopped, or if the telemetry port fails.
 	telemetryCtx, stopTelemetry := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopTelemetry()
 	ctx, cancel := context.WithCancel(ctx)
@@ -74,7 +74,7 @@ func serve(ctx context.Context, cfg Config, environ map[string]string, logs io.W
 	return nil
 }
 
-// gate is the process's parts, wired together.
+// gate has the parts of the process.
 type gate struct {
 	cfg       Config
 	log       *slog.Logger
@@ -95,10 +95,10 @@ type gate struct {
 
 const starting = "starting"
 
-// newGate builds the parts; nothing runs yet and nobody is asked.
+// newGate builds the parts. It starts nothing, and reads nothing but certificates.
 func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, error) {
 	g := &gate{cfg: cfg, log: log, ready: new(telemetry.Readiness), health: health.NewServer()}
-	g.ready.Block(starting, "Redis and the first sample of the queue are awaited")
+	g.ready.Block(starting, "waiting for Redis and the first sample of the queue")
 	g.telemetry = telemetry.NewServer(cfg.Telemetry, reg, g.ready, g.degraded, log)
 	g.setServing(healthpb.HealthCheckResponse_NOT_SERVING)
 
@@ -122,7 +122,7 @@ func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, err
 			return nil, err
 		}
 	}
-	var queue authz.Queue // stays nil, and not a nil *Monitor, where there is none
+	var queue authz.Queue // without a queue it must be nil, and not a nil *Monitor
 	if g.monitor != nil {
 		queue = g.monitor
 	}
@@ -153,7 +153,7 @@ func (g *gate) newLimiter(reg prometheus.Registerer) (authz.Limiter, error) {
 	return g.failover, nil
 }
 
-// limiterStore is the shared one, in the queue's Redis or in another.
+// limiterStore returns the shared store, in the Redis of the queue or in another one.
 func (g *gate) limiterStore() (quota.Store, error) {
 	if url := g.cfg.limiterURL(); url != g.cfg.QueueURL {
 		u, err := parseRedis(url)
@@ -189,7 +189,7 @@ func newRegistry() *prometheus.Registry {
 	return reg
 }
 
-// degraded lists what does not work as it should though the gate is ready.
+// degraded lists what does not work as it should, although the gate is ready.
 func (g *gate) degraded() []string {
 	var lines []string
 	if g.failover != nil && g.failover.Degraded() {
@@ -211,14 +211,14 @@ func (g *gate) degraded() []string {
 	return lines
 }
 
-// serveEnvoy waits for Redis, serves Envoy until ctx ends, and drains.
+// serveEnvoy waits for Redis, answers Envoy until ctx ends, and drains.
 func (g *gate) serveEnvoy(ctx context.Context, environ map[string]string) error {
 	if g.monitor == nil {
-		g.log.Warn("QUEUE_URL is not set: the queue is not looked at, and buckets that are not in RATE_LIMIT_REDIS_URL are this process's own")
+		g.log.Warn("QUEUE_URL is not set: no queue is watched, and buckets that are not in RATE_LIMIT_REDIS_URL are in the memory of this process")
 	}
 	if err := g.awaitRedis(ctx); err != nil {
 		if ctx.Err() != nil {
-			return nil // told to stop while starting
+			return nil // the process was told to stop while it was starting
 		}
 		return err
 	}
@@ -227,7 +227,7 @@ func (g *gate) serveEnvoy(ctx context.Context, environ map[string]string) error 
 		return fmt.Errorf("listen on GRPC_ADDR: %w", err)
 	}
 
-	// The background work goes on through the drain, for requests still need it.
+	// The background work goes on during the drain, because requests still need it.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	run, failed := errgroup.WithContext(background)
@@ -249,9 +249,9 @@ func (g *gate) serveEnvoy(ctx context.Context, environ map[string]string) error 
 			return nil
 		})
 	}
-	// Counting ends when the drain begins: another replica goes on at once, and
-	// what was counted here can still be scraped. Where nobody scrapes, nothing
-	// is counted, for it would be lost to the fleet.
+	// Counting ends when the drain begins. So another replica goes on at once, and what
+	// was counted here can still be scraped. A gate without metrics does not count: what it
+	// counted could not be scraped.
 	counting, stopCounting := context.WithCancel(failed)
 	defer stopCounting()
 	if g.jobs != nil && g.cfg.Telemetry.MetricsEnabled {
@@ -272,7 +272,7 @@ func (g *gate) serveEnvoy(ctx context.Context, environ map[string]string) error 
 	return run.Wait()
 }
 
-// awaitRedis asks Redis until it answers and the queue has been sampled.
+// awaitRedis waits until Redis answers and the queue has been sampled.
 func (g *gate) awaitRedis(ctx context.Context) error {
 	ask := func() (struct{}, error) {
 		asking, cancel := context.WithTimeout(ctx, time.Second)
@@ -302,8 +302,8 @@ func (g *gate) awaitRedis(ctx context.Context) error {
 	return nil
 }
 
-// drain lets Envoy see that this gate is going, then ends it once what runs is
-// finished or SHUTDOWN_TIMEOUT has passed.
+// drain fails the health checks for SHUTDOWN_DRAIN, so that Envoy sees it. Then it waits
+// for the requests under way, for SHUTDOWN_TIMEOUT at most.
 func (g *gate) drain(ctx context.Context) {
 	g.log.Info("draining", "cause", context.Cause(ctx), "for", g.cfg.ShutdownDrain)
 	g.ready.Block("stopping", "the process was told to stop")

@@ -18,11 +18,11 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/internal/settings"
 )
 
-// switchable are the settings that SWITCHES_FILE may change while the gate runs.
+// switchable are the settings that SWITCHES_FILE can change while the gate runs.
 var switchable = []string{"RATE_LIMIT_SHADOW", "QUEUE_SHADOW"}
 
-// readSwitches puts the settings of SWITCHES_FILE over those of the environment.
-// A file that is not there changes nothing.
+// readSwitches returns the environment with the settings of SWITCHES_FILE in place of its
+// own. If there is no such file, it changes nothing.
 func readSwitches(environ map[string]string) (map[string]string, []error) {
 	path := environ["SWITCHES_FILE"]
 	if path == "" {
@@ -53,15 +53,15 @@ func readSwitches(environ map[string]string) (map[string]string, []error) {
 	return out, mistakes
 }
 
-// switchesInterval is how often SWITCHES_FILE is looked at.
+// switchesInterval is how often SWITCHES_FILE is read.
 const switchesInterval = time.Second
 
-// watchSwitches puts what is in SWITCHES_FILE in force whenever it changes, until
-// ctx ends. A file with a mistake changes nothing.
+// watchSwitches reads SWITCHES_FILE until ctx ends, and applies each change. A file with a
+// mistake changes nothing.
 func watchSwitches(ctx context.Context, environ map[string]string, now authz.Switches, apply func(authz.Switches), log *slog.Logger) {
 	tick := time.NewTicker(switchesInterval)
 	defer tick.Stop()
-	usable := condition.New(log, "what is in SWITCHES_FILE does not count; what was in force stays in force", "what is in SWITCHES_FILE counts again")
+	usable := condition.New(log, "SWITCHES_FILE does not count; what was in force remains in force", "SWITCHES_FILE counts again")
 	for {
 		select {
 		case <-ctx.Done():

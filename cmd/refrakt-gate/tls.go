@@ -9,23 +9,29 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/internal/settings"
 )
 
-// TLSConfig is TLS on the two ports. The files are PEM, and are read again when
-// they change; where there is no certificate, a port speaks plain text.
+// TLSConfig has the settings for TLS on the two ports. All files are PEM, and are read
+// again when they change. A port without a certificate speaks plain text.
 type TLSConfig struct {
+	// GRPCCertFile has the certificate of the gRPC port, GRPCKeyFile its key.
 	GRPCCertFile string `env:"GRPC_TLS_CERT_FILE"`
 	GRPCKeyFile  string `env:"GRPC_TLS_KEY_FILE"`
-	// GRPCClientCAFile makes it mutual TLS; GRPCClientNames says who of those with a
-	// certificate may come, empty: all.
-	GRPCClientCAFile  string   `env:"GRPC_TLS_CLIENT_CA_FILE"`
-	GRPCClientNames   []string `env:"GRPC_TLS_CLIENT_NAMES"`
-	TelemetryCertFile string   `env:"TELEMETRY_TLS_CERT_FILE"`
-	TelemetryKeyFile  string   `env:"TELEMETRY_TLS_KEY_FILE"`
-	MinVersion        string   `env:"TLS_MIN_VERSION" envDefault:"1.3"`
+	// GRPCClientCAFile has the CAs that sign Envoy's certificate (mutual TLS). If it is
+	// empty, clients need no certificate.
+	GRPCClientCAFile string `env:"GRPC_TLS_CLIENT_CA_FILE"`
+	// GRPCClientNames are DNS names and URIs such as "spiffe://refrakt/envoy". Envoy's
+	// certificate must have one of them. If there are none, every certificate of those CAs
+	// is accepted.
+	GRPCClientNames []string `env:"GRPC_TLS_CLIENT_NAMES"`
+	// TelemetryCertFile has the certificate of the telemetry port, TelemetryKeyFile its key.
+	TelemetryCertFile string `env:"TELEMETRY_TLS_CERT_FILE"`
+	TelemetryKeyFile  string `env:"TELEMETRY_TLS_KEY_FILE"`
+	// MinVersion is the oldest version of TLS on both ports, "1.2" or "1.3".
+	MinVersion string `env:"TLS_MIN_VERSION" envDefault:"1.3"`
 }
 
 var tlsVersions = map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}
 
-// Validate returns every mistake, each beginning with its variable's name.
+// Validate returns every mistake. Each begins with the name of its variable.
 func (c TLSConfig) Validate() []error {
 	mistakes := settings.Mistakes(append(c.grpc().Validate(), c.telemetry().Validate()...))
 	mistakes.Add("TLS_MIN_VERSION", settings.OneOf(c.MinVersion, slices.Sorted(maps.Keys(tlsVersions))...))

@@ -1,6 +1,6 @@
-"""A small API of the shape refrakt-gate guards: two routes that start jobs, and some that don't.
+"""A small API like the one that refrakt-gate guards: two routes that start jobs, and some that don't.
 
-Without QUEUE_URL it runs all the same and says so in its answers instead of enqueuing.
+Without QUEUE_URL it enqueues nothing, and its answers say so.
 """
 
 from contextlib import asynccontextmanager
@@ -51,7 +51,7 @@ async def run(body: Run | None = None) -> dict:
 
 @app.post("/assistant")
 async def assistant(body: Chat | None = None) -> dict:
-    """Echoes the message, and starts a training job when asked to."""
+    """Repeats the message, and starts a training job if the request asks for one."""
     chat = body or Chat()
     answer = {"reply": f"You said: {chat.message}"}
     if chat.start_job:
@@ -61,7 +61,7 @@ async def assistant(body: Chat | None = None) -> dict:
 
 @app.get("/jobs/{key}")
 async def job(key: str) -> dict:
-    """The state of a job. Not below /run, so that asking costs no token."""
+    """The state of a job. This route is not below /run, so a request costs no token."""
     found = await queue.job(key) if queue is not None else None
     if found is None:
         raise HTTPException(404, "no such job")

@@ -5,12 +5,12 @@ import os
 
 from saq.queue.redis import RedisQueue
 
-# A job asleep for longer than SAQ's default of 10 s would be ended by it.
+# SAQ ends a job after its timeout, which is 10 s by default.
 TIMEOUT_MARGIN = 30
 
 
 def connect() -> RedisQueue | None:
-    """The queue at QUEUE_URL (redis:// or unix://), None when it is unset."""
+    """Returns the queue at QUEUE_URL (redis:// or unix://), or None if that is unset."""
     url = os.environ.get("QUEUE_URL")
     if not url:
         return None
@@ -18,7 +18,7 @@ def connect() -> RedisQueue | None:
 
 
 async def enqueue(queue: RedisQueue | None, source: str, seconds: float) -> str | None:
-    """Enqueues one training job and returns its key, None without a queue."""
+    """Enqueues one training job and returns its key, or None without a queue."""
     if queue is None:
         return None
     job = await queue.enqueue("train", source=source, seconds=seconds, timeout=int(seconds) + TIMEOUT_MARGIN)
@@ -26,6 +26,6 @@ async def enqueue(queue: RedisQueue | None, source: str, seconds: float) -> str 
 
 
 async def train(ctx: dict, *, source: str, seconds: float = 1.0) -> dict:
-    """Stands for a training job: it only takes its time."""
+    """Stands for a training job. It only sleeps."""
     await asyncio.sleep(seconds)
     return {"source": source, "seconds": seconds}

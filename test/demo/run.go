@@ -23,7 +23,7 @@ Envoy is on http://localhost:8080, in front of the gate and the example API. Try
 
   curl -i -X POST localhost:8080/run          # %s at once, then 429 with Retry-After
   curl -i -X POST localhost:8080/assistant    # its own bucket
-  curl -i localhost:8080/ping                 # never asks the gate
+  curl -i localhost:8080/ping                 # Envoy does not ask the gate
   curl -i -X POST localhost:8080/run -H 'CF-Connecting-IP: 203.0.113.9'   # another caller, another bucket
   curl -s localhost:9464/metrics | grep refrakt_
 
@@ -31,8 +31,8 @@ Envoy is on http://localhost:8080, in front of the gate and the example API. Try
 Logs are in %s. Ctrl-C stops everything.`
 
 const (
-	inMemory = "Buckets are in the gate's memory. With QUEUE_URL=redis://localhost:6379/0 they and the job queue are in Redis."
-	inRedis  = `Buckets and job queue are in the Redis of QUEUE_URL. Jobs wait until a worker runs:
+	inMemory = "The buckets are in the memory of the gate. With QUEUE_URL=redis://localhost:6379/0, buckets and job queue are in Redis."
+	inRedis  = `The buckets and the job queue are in the Redis of QUEUE_URL. Jobs wait until a worker runs:
   cd examples/api && ../../.venv/bin/saq worker.settings`
 )
 
@@ -89,6 +89,6 @@ func requireFree(p *program) {
 		_ = l.Close()
 	}
 	if len(taken) > 0 {
-		p.Fatalf("these ports are needed; end what uses them:\n%s", strings.Join(taken, "\n"))
+		p.Fatalf("these ports are in use; end the programs that use them:\n%s", strings.Join(taken, "\n"))
 	}
 }

@@ -59,7 +59,7 @@ func (s *story) limit() {
 	s.p.tell("\nOther callers and other routes are not affected.")
 	s.ask("POST", "/run", "203.0.113.2", 202)
 	s.ask("GET", "/ping", "203.0.113.1", 200)
-	s.p.tell("\nThe caller waits for the %v that it was told.", wait)
+	s.p.tell("\nThe caller waits for %v, as Retry-After says.", wait)
 	e2e.Pass(s.p, wait)
 	s.ask("POST", "/run", "203.0.113.1", 202)
 }
@@ -68,12 +68,12 @@ func (s *story) shed() {
 	s.waitQueue(0)
 	s.worker.Stop(s.p)
 	s.waitQueue(0)
-	s.p.tell("\nThe worker is stopped, so jobs pile up to QUEUE_MAX_PENDING=%d.", maxPending)
+	s.p.tell("\nThe worker is stopped, so jobs wait, up to QUEUE_MAX_PENDING=%d.", maxPending)
 	for n := range maxPending {
 		s.ask("POST", "/run", fmt.Sprint("203.0.113.", 10+n), 202)
 	}
 	s.waitQueue(maxPending)
-	s.p.tell("\nThe queue is full: both routes that start jobs are closed to everybody. /ping is not.")
+	s.p.tell("\nThe queue is full: every caller gets 503 from the two routes that start jobs. /ping still answers.")
 	for _, path := range []string{"/run", "/assistant"} {
 		s.retryAfter(s.ask("POST", path, "203.0.113.20", 503))
 	}
@@ -81,7 +81,7 @@ func (s *story) shed() {
 }
 
 func (s *story) recover() {
-	s.p.tell("\nThe worker is back and drains the queue.")
+	s.p.tell("\nThe worker is started again and drains the queue.")
 	s.worker = s.StartWorker(s.p, workers)
 	s.waitQueue(0)
 	s.ask("POST", "/run", "203.0.113.20", 202)

@@ -22,6 +22,7 @@ var jobsScript = redis.NewScript(payloadLua + jobsLua)
 // What one call asks of Redis: less than a millisecond of its time.
 const (
 	readJobs    = 16  // jobs whose payloads are read
+	readLarge   = 4   // jobs of which much is read, see LARGE_READS in payload.lua
 	scanUnended = 256 // about so many jobs that have not ended
 	scanAll     = 400 // about so many keys
 )
@@ -34,28 +35,56 @@ const silence = 2 * time.Second
 func (q *Queue) Read(ctx context.Context, lookups []job.Lookup) ([]job.Reading, error) {
 	readings := make([]job.Reading, 0, len(lookups))
 	for chunk := range slices.Chunk(lookups, readJobs) {
-		ids, args := make([]string, len(chunk)), []any{q.json}
-		for i, l := range chunk {
-			ids[i] = l.ID
-			args = append(args, !l.OnlyExists)
-		}
-		answers, err := jobsScript.Run(ctx, q.rdb, ids, args...).Slice()
+		some, again, err := q.read(ctx, chunk)
 		if err != nil {
-			return nil, fmt.Errorf("run jobs script: %w", err)
+			return nil, err
 		}
-		if len(answers) != len(chunk) {
-			return nil, fmt.Errorf("read jobs answer: %d jobs instead of %d", len(answers), len(chunk))
+		// A call reads much of a few jobs only.
+		for few := range slices.Chunk(again, readLarge) {
+			lookups := make([]job.Lookup, len(few))
+			for i, at := range few {
+				lookups[i] = chunk[at]
+			}
+			more, _, err := q.read(ctx, lookups)
+			if err != nil {
+				return nil, err
+			}
+			for i, at := range few {
+				some[at] = more[i]
+			}
 		}
-		for _, a := range answers {
-			readings = append(readings, q.reading(a))
-		}
+		readings = append(readings, some...)
 	}
 	return readings, nil
 }
 
+// read makes one call. again are the places of the jobs that a call for fewer jobs
+// could read.
+func (q *Queue) read(ctx context.Context, lookups []job.Lookup) (readings []job.Reading, again []int, err error) {
+	ids, args := make([]string, len(lookups)), []any{q.json}
+	for i, l := range lookups {
+		ids[i] = l.ID
+		args = append(args, !l.OnlyExists)
+	}
+	answers, err := jobsScript.Run(ctx, q.rdb, ids, args...).Slice()
+	if err != nil {
+		return nil, nil, fmt.Errorf("run jobs script: %w", err)
+	}
+	if len(answers) != len(lookups) {
+		return nil, nil, fmt.Errorf("read jobs answer: %d jobs instead of %d", len(answers), len(lookups))
+	}
+	for i, a := range answers {
+		list, _ := a.([]any)
+		readings = append(readings, q.reading(list))
+		if len(list) == 3 && list[2] == int64(1) {
+			again = append(again, i)
+		}
+	}
+	return readings, again, nil
+}
+
 // reading is what jobs.lua returned of one job.
-func (q *Queue) reading(answer any) job.Reading {
-	list, _ := answer.([]any)
+func (q *Queue) reading(list []any) job.Reading {
 	if len(list) == 0 || list[0] == int64(0) {
 		return job.Reading{}
 	}
@@ -65,7 +94,7 @@ func (q *Queue) reading(answer any) job.Reading {
 			source, _ := list[len(list)-1].(string)
 			r.Job = f.asJob(source)
 		}
-	} else if len(list) == 2 {
+	} else if len(list) == 3 {
 		status, _ := list[1].(string)
 		r.Status = job.Status(status)
 	}

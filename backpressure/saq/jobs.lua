@@ -3,9 +3,10 @@
 -- KEYS[n]    the jobs: keys of their payloads
 -- ARGV[1]    name of the queue as a JSON string
 -- ARGV[n+1]  1: read the job; 0: only see whether there is one
--- Returns for each job {size}, {size, status} or {size, field, ..., source}: size is
---          that of the payload in bytes, 0 if there is none; status is all that could
---          be read, empty if not even that; the fields are those of answer; source is
+-- Returns for each job {size}, {size, status, again} or {size, field, ..., source}:
+--          size is that of the payload in bytes, 0 if there is none; status is all that
+--          was read, empty if not even that; again is 1 if another call for fewer jobs
+--          could read the fields, else 0; the fields are those of answer; source is
 --          kwargs.source, empty if there is none, "other" if it is no string.
 
 -- source_of returns kwargs.source. Of large kwargs only the beginning is looked at.
@@ -33,7 +34,7 @@ for i, id in ipairs(KEYS) do
   if ARGV[i + 1] == '0' then
     jobs[i] = {redis.call('EXISTS', id)}
   else
-    local job, size, tail = read(id)
+    local job, size, tail, again = read(id)
     if job then
       local fields = answer(job)
       table.insert(fields, 1, size)
@@ -41,7 +42,7 @@ for i, id in ipairs(KEYS) do
       jobs[i] = fields
     else
       local status = status_of(tail)
-      jobs[i] = {size, type(status) == 'string' and status or ''}
+      jobs[i] = {size, type(status) == 'string' and status or '', again and 1 or 0}
     end
   end
 end

@@ -31,9 +31,9 @@ end
 
 -- places returns the last two places at which text contains what, the last one first.
 local function places(text, what)
-  local before, at, next = nil, nil, text:find(what, 1, true)
-  while next do
-    before, at, next = at, next, text:find(what, next + #what, true)
+  local before, at, following = nil, nil, text:find(what, 1, true)
+  while following do
+    before, at, following = at, following, text:find(what, following + #what, true)
   end
   return {at, before}
 end
@@ -111,23 +111,26 @@ local function read_ends(id, size, bytes, queue)
 end
 
 -- reader returns a function that reads the job with an id. The function returns the
--- fields, nil if they can't be read, the size of the payload, 0 if there is none, and
--- the tail.
+-- fields, nil if they are not read, the size of the payload, 0 if there is none, the
+-- tail, and whether another call could read the fields.
 local function reader(queue)
   local large_reads = LARGE_READS
   return function(id)
     local size = redis.pcall('STRLEN', id)
     if type(size) ~= 'number' then -- something else than a payload
-      return nil, 1, ''
+      return nil, 1, '', false
     elseif size == 0 or budget < 0 then
-      return nil, size, ''
+      return nil, size, '', size > 0
     end
     local job, tail = read_ends(id, size, SMALL, queue)
-    if not job and size > SMALL and large_reads > 0 then
-      large_reads = large_reads - 1
-      job, tail = read_ends(id, size, LARGE, queue)
+    if job or size <= SMALL then
+      return job, size, tail, false
+    elseif large_reads == 0 then
+      return nil, size, tail, true
     end
-    return job, size, tail
+    large_reads = large_reads - 1
+    job, tail = read_ends(id, size, LARGE, queue)
+    return job, size, tail, false
   end
 end
 

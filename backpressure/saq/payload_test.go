@@ -192,6 +192,22 @@ func TestLargePayloads(t *testing.T) {
 			}
 		}
 	}
+	// Several jobs of which one small look is not enough are read in one call too.
+	var lookups []job.Lookup
+	some := strings.Repeat("x", 1500)
+	for i := range 20 {
+		id := fmt.Sprint("saq:job:q:some", i)
+		text := payload{kwargs: `{"x": "` + some + `"}`, result: `{"x": "` + some + `"}`, more: fields}.text("q", fmt.Sprint("some", i), "complete")
+		must(t, rdb.Set(t.Context(), id, text, 0).Err())
+		lookups = append(lookups, job.Lookup{ID: id})
+	}
+	readings, err := q.Read(t.Context(), lookups)
+	must(t, err)
+	for i, r := range readings {
+		if r.Job == nil || r.Job.Started != 2000 {
+			t.Errorf("job %d of 20 with 1.5 KB in kwargs and result: read as %+v", i, r)
+		}
+	}
 	// Nothing but the end is known where kwargs and result are large.
 	large := `{"x": "` + strings.Repeat("x", 1<<20) + `"}`
 	if r := readOne(t, rdb, q, payload{kwargs: large, result: large, more: fields}.text("q", "0", "complete")); r.Status != job.Complete {

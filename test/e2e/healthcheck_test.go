@@ -40,7 +40,7 @@ func TestHealthcheck(t *testing.T) {
 		return nil
 	})
 
-	waiting := e2e.LaunchGate(t, map[string]string{"QUEUE_URL": redis.URL()})
+	waiting := e2e.LaunchGate(t, map[string]string{"QUEUE_URL": redis.URL(), "STARTUP_TIMEOUT": "1h"})
 	frozen := e2e.StartGate(t, nil)
 	frozen.Signal(t, syscall.SIGSTOP)
 	t.Cleanup(func() { frozen.Signal(t, syscall.SIGCONT) })

@@ -85,7 +85,7 @@ func TestOneURL(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			env := []string{"QUEUE_URL=" + tt.url, "STARTUP_TIMEOUT=1s", "GRPC_ADDR=127.0.0.1:0", "TELEMETRY_ADDR=127.0.0.1:0"}
+			env := []string{"QUEUE_URL=" + tt.url, "STARTUP_TIMEOUT=5s", "GRPC_ADDR=127.0.0.1:0", "TELEMETRY_ADDR=127.0.0.1:0"}
 			if tt.env != "" {
 				env = append(env, "SSL_CERT_FILE="+tt.env)
 			}

@@ -377,7 +377,10 @@ func TestIdentifyByToken(t *testing.T) {
 		"a list":                       {sources: "jwt", claims: map[string]any{"sub": []any{"ann"}}, ambiguous: true},
 		"a bool":                       {sources: "jwt", claims: map[string]any{"sub": true}, ambiguous: true},
 		"no whole number":              {sources: "jwt", claims: map[string]any{"sub": 4.5}, ambiguous: true},
+		"largest exact number":         {sources: "jwt", claims: map[string]any{"sub": 1<<53 - 1}, user: "jwt"},
+		"smallest that is not exact":   {sources: "jwt", claims: map[string]any{"sub": 1 << 53}, ambiguous: true},
 		"number that is not exact":     {sources: "jwt", claims: map[string]any{"sub": 1e17}, ambiguous: true},
+		"control character at first":   {sources: "jwt", claims: map[string]any{"sub": "\nann"}, ambiguous: true},
 		"control character":            {sources: "jwt", claims: map[string]any{"sub": "a\n"}, ambiguous: true},
 		"other provider":               {sources: "jwt", key: "other", claims: map[string]any{"sub": "ann"}},
 		"jwt alone, no token":          {sources: "jwt", lines: []line{{"x-user-id", "ann"}}, path: "/run?user_id=ann"},
@@ -386,6 +389,7 @@ func TestIdentifyByToken(t *testing.T) {
 		"jwt first, no token":          {sources: "jwt,header", lines: []line{{"x-user-id", "ann"}}, user: "user"},
 		"jwt first, not sure":          {sources: "jwt,header", claims: map[string]any{"sub": ""}, lines: []line{{"x-user-id", "ann"}}, ambiguous: true},
 		"query first":                  {sources: "query,header", lines: []line{{"x-user-id", "bob"}}, path: "/run?user_id=ann", user: "user"},
+		"query first, with no user":    {sources: "query,header", lines: []line{{"x-user-id", "bob"}}, path: "/run?a=1", user: "user"},
 		"none":                         {sources: "none", claims: map[string]any{"sub": "ann"}, lines: []line{{"x-user-id", "ann"}}},
 		"premium by token":             {sources: "jwt", claims: map[string]any{"sub": "ann", "plan": "Premium"}, user: "jwt", tier: TierPremium},
 		"not premium":                  {sources: "jwt", claims: map[string]any{"sub": "ann", "plan": "free"}, user: "jwt"},
@@ -408,6 +412,17 @@ func TestIdentifyByToken(t *testing.T) {
 		if kind != tt.user || (got.UserFrom == UserAmbiguous) != tt.ambiguous || got.Tier != cmp.Or(tt.tier, TierPlain) {
 			t.Errorf("%s: %+v, want user by %q, ambiguous %v, tier %s", name, got, tt.user, tt.ambiguous, cmp.Or(tt.tier, TierPlain))
 		}
+	}
+}
+
+// TestNumberIsItsText: a user is the same whether a token has its id as a number or as text.
+func TestNumberIsItsText(t *testing.T) {
+	i := newIdentifier(Config{UserSources: UserSources{UserJWT}, JWTPayload: "p", JWTUserClaim: "sub"})
+	of := func(sub any) string {
+		return i.identify(token(t, checkRequest("203.0.113.9", "/run", true), "p", map[string]any{"sub": sub})).User
+	}
+	if number, text := of(42), of("42"); number != text || number == "" || number == of(43) {
+		t.Errorf("the number is %q, the text %q, another number %q", number, text, of(43))
 	}
 }
 

@@ -80,6 +80,9 @@ var (
 	fails = func(context.Context, quota.Limit) (quota.Result, error) {
 		return quota.Result{}, quota.ErrUnavailable
 	}
+	breaks = func(context.Context, quota.Limit) (quota.Result, error) {
+		return quota.Result{}, errors.New("boom")
+	}
 )
 
 var everywhere = Shadow{run: true, assistant: true}

@@ -89,9 +89,9 @@ type Figures struct {
 	Deepest       int64
 	Over, Stopped int
 	// Missed are the requests that were decided without Redis though Redis was not hurt. Stall is the longest time for
-	// which the machine gave this process no processor.
-	Missed int
-	Stall  time.Duration
+	// which the machine gave this process no processor, Idle the longest that a Check took about which the gate asks nobody.
+	Missed      int
+	Stall, Idle time.Duration
 }
 
 // Play has the fault happen under traffic.
@@ -106,6 +106,7 @@ func (w *World) Play(tb testing.TB, f Fault, pace Pace) Figures {
 	tr := w.start(tb)
 	deepest := w.watchDepth(tb)
 	stall := watchStalls(tb)
+	idle := asksNobody(tb, w.Gates[0], openWait)
 
 	begun := time.Now()
 	pace(tb, tr)
@@ -114,7 +115,11 @@ func (w *World) Play(tb testing.TB, f Fault, pace Pace) Figures {
 	pairs := func() Pairs { return Pairs{} }
 	if f.Away {
 		w.awaitOpen(tb, !f.Answers && w.Cluster == nil)
-		pairs = asksNobody(tb, w.Gates[0])
+		over := openWait
+		if w.Cluster != nil {
+			over = firstWait / 2 // callers with buckets on other servers ask these
+		}
+		pairs = asksNobody(tb, w.Gates[0], over)
 	}
 	open, before := time.Now(), w.checks(tb)
 	if !f.Itself {
@@ -142,7 +147,7 @@ func (w *World) Play(tb testing.TB, f Fault, pace Pace) Figures {
 	tr.end()
 	ended := time.Now()
 
-	out.Deepest, out.Stall = deepest(), stall()
+	out.Deepest, out.Stall, out.Idle = deepest(), stall(), idle().Longest
 	if !f.Away {
 		for g, n := range w.missed(tb) {
 			out.Missed += int(n - missed[g])

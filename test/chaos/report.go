@@ -20,18 +20,18 @@ func (r *Report) Add(title, text string) {
 // faultTable is what was measured of faults.
 func faultTable(all []Figures) string {
 	var b strings.Builder
-	b.WriteString("| fault | what is done | answers while it lasts | unanswered | without Redis though not hurt | longest Check | open: ≤ 5 ms / p99 | open: > 5 ms, and where nobody is asked | recovered | jobs waiting at most | machine stalled |\n")
+	b.WriteString("| fault | what is done | answers while it lasts | unanswered | without Redis though not hurt | longest Check | open: ≤ 5 ms / p99 | open: slow, and where nobody is asked | recovered | jobs waiting at most | machine stalled / longest Check where nobody is asked |\n")
 	b.WriteString("|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, f := range all {
 		open, pairs := "", ""
 		if f.Pairs.N > 0 {
-			pairs = fmt.Sprintf("%d and %d of %d", f.Pairs.Slow, f.Pairs.Machine, f.Pairs.N)
+			pairs = fmt.Sprintf("%d and %d of %d (> %v)", f.Pairs.Slow, f.Pairs.Machine, f.Pairs.N, f.Pairs.Over)
 		}
 		if f.Open > 0 {
 			open = fmt.Sprintf("%.1f %% of %d / %v", 100*f.Under5ms, f.Open, round(f.OpenP99))
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %d | %d | %v | %s | %s | %v | %d | %v |\n", f.Fault.Name, f.Fault.What, f.answersText(), f.Unanswered,
-			f.Missed, round(f.Longest), open, pairs, round(f.Recovered), f.Deepest, round(f.Stall))
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %d | %d | %v | %s | %s | %v | %d | %v / %v |\n", f.Fault.Name, f.Fault.What, f.answersText(), f.Unanswered,
+			f.Missed, round(f.Longest), open, pairs, round(f.Recovered), f.Deepest, round(f.Stall), round(f.Idle))
 	}
 	return b.String()
 }

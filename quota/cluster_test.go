@@ -223,3 +223,23 @@ func TestClusterNewClient(t *testing.T) {
 	}
 	topology.now.Close()
 }
+
+// TestBlameless: which errors of a server of a cluster don't count against it.
+func TestBlameless(t *testing.T) {
+	rdb := redistest.Start(t).Client(t)
+	for text, want := range map[string]bool{
+		"MOVED 1 127.0.0.1:1": true, "ASK 1 127.0.0.1:1": true, "CLUSTERDOWN Hash slot not served": true,
+		"CLUSTERDOWN The cluster is down": false, "LOADING Redis is loading the dataset in memory": false, "ERR unknown": false,
+	} {
+		err := rdb.Eval(t.Context(), "return redis.error_reply(ARGV[1])", nil, text).Err()
+		if err == nil {
+			t.Fatalf("%s: no error", text)
+		}
+		if got := blameless(fmt.Errorf("take tokens: %w", err)); got != want {
+			t.Errorf("%q: %v, want %v", err, got, want)
+		}
+	}
+	if blameless(context.DeadlineExceeded) {
+		t.Error("a server that does not answer in time does not count")
+	}
+}

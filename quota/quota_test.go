@@ -150,11 +150,37 @@ func TestValidate(t *testing.T) {
 	if errs := bad.Validate(); len(errs) != 6 {
 		t.Errorf("%d mistakes found, want 6: %v", len(errs), errs)
 	}
-	fast := good
-	fast.PremiumMultiplier = 1000
-	fast.AssistantPerMinute = 31
-	if errs := fast.Validate(); len(errs) != 1 {
-		t.Errorf("a premium rate above the limit: %v", errs)
+	for name, tt := range map[string]struct {
+		change func(*quota.Config)
+		ok     bool
+	}{
+		"the highest rate, premium":    {func(c *quota.Config) { c.PremiumMultiplier, c.AssistantPerMinute = 1000, 30 }, true},
+		"a rate above it":              {func(c *quota.Config) { c.PremiumMultiplier, c.AssistantPerMinute = 1000, 31 }, false},
+		"the same of the other policy": {func(c *quota.Config) { c.PremiumMultiplier, c.RunPerMinute, c.AssistantPerMinute = 1000, 31, 1 }, false},
+		"a multiplier above 1000":      {func(c *quota.Config) { c.PremiumMultiplier, c.RunPerMinute, c.AssistantPerMinute = 1000.1, 1, 1 }, false},
+		"an infinite multiplier":       {func(c *quota.Config) { c.PremiumMultiplier = math.Inf(-1) }, false},
+		"a multiplier under 1":         {func(c *quota.Config) { c.PremiumMultiplier = 0 }, true},
+	} {
+		cfg := good
+		tt.change(&cfg)
+		if errs := cfg.Validate(); (len(errs) == 0) != tt.ok {
+			t.Errorf("%s: %v", name, errs)
+		}
+	}
+}
+
+// TestPolicies: a burst of 0 for the assistant is as much as its rate.
+func TestPolicies(t *testing.T) {
+	cfg := quota.Config{RunBurst: 10, RunPerMinute: 6, AssistantPerMinute: 30, PremiumMultiplier: 3}
+	if got, want := cfg.Run(), quota.NewTiers(10, 6, 3); got != want {
+		t.Errorf("run: %+v, want %+v", got, want)
+	}
+	if got, want := cfg.Assistant(), quota.NewTiers(30, 30, 3); got != want {
+		t.Errorf("assistant: %+v, want %+v", got, want)
+	}
+	cfg.AssistantBurst = 5
+	if got, want := cfg.Assistant(), quota.NewTiers(5, 30, 3); got != want {
+		t.Errorf("assistant with a burst: %+v, want %+v", got, want)
 	}
 }
 

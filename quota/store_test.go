@@ -340,3 +340,47 @@ func TestMemoryIsBounded(t *testing.T) {
 		t.Errorf("%d buckets kept after all were full again", len(m.fullAt))
 	}
 }
+
+// TestMemoryIsFull: as many callers as there is room for have buckets of their own.
+func TestMemoryIsFull(t *testing.T) {
+	m := NewMemory()
+	m.max = 10
+	limit := Limit{Capacity: 1, Interval: time.Hour}
+	for i := range 12 {
+		r, err := m.Take(t.Context(), limit, fmt.Sprint("ip", i))
+		if err != nil || r.Taken != (i <= 10) { // the eleventh has the shared bucket
+			t.Errorf("caller %d: %+v, %v", i, r, err)
+		}
+		if want := min(i+1, 11); len(m.fullAt) != want {
+			t.Errorf("%d buckets after %d callers, want %d", len(m.fullAt), i+1, want)
+		}
+	}
+}
+
+// TestMemorySweep: full buckets are forgotten a few at a time, and so quickly that Takes
+// don't add more.
+func TestMemorySweep(t *testing.T) {
+	m := NewMemory()
+	limit := Limit{Capacity: 1, Interval: time.Hour}
+	take := func(keys ...string) {
+		t.Helper()
+		if _, err := m.Take(t.Context(), limit, keys...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const before = 1000
+	for i := range before {
+		take(fmt.Sprint("old", i))
+	}
+	m.start = m.start.Add(-2 * time.Hour)
+	take("ip", "user")
+	if n := len(m.fullAt); n != before-sweepStep+2 {
+		t.Errorf("%d buckets after the first Take, want %d: %d forgotten and 2 new", n, before-sweepStep+2, sweepStep)
+	}
+	for i := range 200 {
+		take(fmt.Sprint("ip", i), fmt.Sprint("user", i))
+	}
+	if n := len(m.fullAt); n > 2*201+before/2 {
+		t.Errorf("%d buckets after 201 Takes with 2 new ones each: most of the old %d should be gone", n, before)
+	}
+}

@@ -382,24 +382,51 @@ func TestCostDoesNotDependOnSize(t *testing.T) {
 		}, false},
 	} {
 		for _, jobs := range []int{16, 64} {
-			small, large := measure(t, rdb, jobs, c.of(1<<10)), measure(t, rdb, jobs, c.of(4<<20))
+			small, large := costs{}, costs{}
+			var wrong []string
+			// The least of more calls is nearer to the truth where others use the processors.
+			for rounds := 0; rounds == 0 || len(wrong) > 0 && rounds < 5; rounds++ {
+				small = small.least(measure(t, rdb, jobs, c.of(1<<10)))
+				large = large.least(measure(t, rdb, jobs, c.of(4<<20)))
+				wrong = compare(small, large, c.same)
+			}
 			t.Logf("%d jobs, %s: 1 KiB: %v; 4 MiB: %v", jobs, name, small, large)
-			for what, at4MiB := range large.times {
-				if at1KiB := small.times[what]; c.same && at4MiB > 2*at1KiB {
-					t.Errorf("%s of %d jobs, %s: %v with 1 KiB, %v with 4 MiB, want twice at most", what, jobs, name, at1KiB, at4MiB)
-				}
-				if at4MiB > 5000*large.strlen {
-					t.Errorf("%s of %d jobs, %s: %v with 4 MiB, want less than 5000 times the %v of a STRLEN", what, jobs, name, at4MiB, large.strlen)
-				}
+			for _, w := range wrong {
+				t.Errorf("%d jobs, %s: %s", jobs, name, w)
 			}
 		}
 	}
+}
+
+// compare lists what costs too much.
+func compare(small, large costs, same bool) (wrong []string) {
+	for what, at4MiB := range large.times {
+		if at1KiB := small.times[what]; same && at4MiB > 2*at1KiB {
+			wrong = append(wrong, fmt.Sprintf("%s: %v with 1 KiB, %v with 4 MiB, want twice at most", what, at1KiB, at4MiB))
+		}
+		if at4MiB > 5000*large.strlen {
+			wrong = append(wrong, fmt.Sprintf("%s: %v with 4 MiB, want less than 5000 times the %v of a STRLEN", what, at4MiB, large.strlen))
+		}
+	}
+	return wrong
 }
 
 // costs are times of Redis.
 type costs struct {
 	times  map[string]time.Duration
 	strlen time.Duration // of one STRLEN in a script
+}
+
+// least is the lesser of both for each call.
+func (c costs) least(o costs) costs {
+	if c.times == nil {
+		return o
+	}
+	for what, took := range c.times {
+		o.times[what] = min(took, o.times[what])
+	}
+	o.strlen = min(c.strlen, o.strlen)
+	return o
 }
 
 func (c costs) String() string { return fmt.Sprintf("%v, STRLEN %v", c.times, c.strlen) }

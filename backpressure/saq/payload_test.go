@@ -484,21 +484,21 @@ func measure(t *testing.T, rdb *redis.Client, jobs int, p payload) costs {
 	return c
 }
 
-// redisTime is the time that Redis spent in a command while f ran.
+// redisTime is the time that Redis spent in a command while f ran, for each call.
 func redisTime(t *testing.T, rdb *redis.Client, command string, f func()) time.Duration {
 	t.Helper()
-	usec := func() int64 {
+	spent := func() (calls, usec int64) {
 		info, err := rdb.Info(t.Context(), "commandstats").Result()
 		must(t, err)
 		for line := range strings.Lines(info) {
-			var calls, total int64
-			if n, _ := fmt.Sscanf(line, "cmdstat_"+command+":calls=%d,usec=%d,", &calls, &total); n == 2 {
-				return total
+			if n, _ := fmt.Sscanf(line, "cmdstat_"+command+":calls=%d,usec=%d,", &calls, &usec); n == 2 {
+				return calls, usec
 			}
 		}
-		return 0
+		return 0, 0
 	}
-	before := usec()
+	callsBefore, before := spent()
 	f()
-	return time.Duration(usec()-before) * time.Microsecond
+	calls, usec := spent()
+	return time.Duration(usec-before) * time.Microsecond / time.Duration(max(1, calls-callsBefore))
 }

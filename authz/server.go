@@ -105,7 +105,10 @@ func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.C
 		r = envoy.Parse(req)
 		s.decide(ctx, r, &d, overloaded)
 	})
-	out := s.failures[d.Policy]
+	out, ok := s.failures[d.Policy]
+	if !ok {
+		out = s.failures[PolicyRun]
+	}
 	if decided {
 		s.guard(ctx, "answering", func() { out = conclude(d, s.cfg.Headers) })
 	}

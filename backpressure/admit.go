@@ -8,7 +8,7 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/internal/breaker"
 )
 
-// Admit is the last look before a request of the caller's may add a job. StateOK
+// Admit makes the final check before a request of the caller may add a job. StateOK
 // means that the request was admitted and counted, in one round trip. Admit never
 // waits for a Redis known to be away; the state is then full if the newest sample
 // says so, else unknown.
@@ -50,8 +50,8 @@ func (m *Monitor) tryAdmit(ctx context.Context) (State, time.Duration) {
 	return StateFull, roomWait(m.cfg, a.Pending, m.flow(now))
 }
 
-// notAsked is the answer where Redis could not be asked. A sample is not enough to
-// admit a job by. But a queue that the newest sample found full is full.
+// notAsked is the answer where Redis could not be asked. A sample can refuse a job, but
+// not admit one.
 func (m *Monitor) notAsked() (State, time.Duration) {
 	if state, wait := judge(m.cfg, m.newest.Load(), time.Now()); state == StateFull {
 		return state, wait

@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	// drainWindow is the time of which the drain rate is made. If fewer than drainJobs
+	// drainWindow is the period over which the drain rate is measured. If fewer than drainJobs
 	// jobs left in it, the time is longer, drainLimit at most.
 	drainWindow = 30 * time.Second
 	drainJobs   = 30

@@ -86,8 +86,8 @@ func NewMonitor(cfg Config, queue Queue, reg prometheus.Registerer, log *slog.Lo
 	return m
 }
 
-// admitQuiet is for how long no admission must fail until the log says that admissions
-// work again. It keeps a Redis that fails now and then from a line for each request.
+// admitQuiet is how long admissions must succeed until the log reports that they work
+// again. It keeps a Redis that fails now and then from a line for each request.
 const admitQuiet = 10 * time.Second
 
 // maxSampleTime bounds one sample of Run. A SampleInterval that is shorter bounds it
@@ -161,7 +161,7 @@ func (m *Monitor) Sample(ctx context.Context) error {
 	return nil
 }
 
-var errUnused = errors.New("requests are let through, but no job and no worker was ever seen: is QUEUE_NAME the name that the application uses?")
+var errUnused = errors.New("requests that become jobs are let through, but no job and no worker was ever seen: is QUEUE_NAME the name that the application uses?")
 
 // Problem says in words what keeps the monitor from seeing the queue though Redis
 // answers; empty if nothing does.

@@ -114,7 +114,7 @@ func slowWait(cfg Config, s *snapshot) time.Duration {
 	return drainTime(cfg, 1+jobs, s.flow, cfg.SampleInterval)
 }
 
-// confidence is by how many standard deviations a wait is longer than the mean, so
+// confidence is the number of standard deviations that are added to the mean wait, so
 // that nine of ten waits are long enough where jobs leave at random. 1.28 would do for
 // a normal distribution with a known rate. The rate is known from a few jobs only.
 const confidence = 1.5

@@ -18,9 +18,9 @@ type slots struct {
 	last     time.Time // the latest slot given
 }
 
-// take returns how long a caller is to wait: at least atLeast, until apart after the
-// slot given last, and not longer than longest for the sake of others. A caller
-// that asks again before its slot keeps it, so no caller has two.
+// take returns how long a caller is to wait. The wait is at least atLeast. A new slot is
+// at least apart after the slot before. The slots of others do not push a wait beyond
+// longest. A caller that asks again before its slot keeps it, so no caller has two.
 func (s *slots) take(caller string, now time.Time, atLeast, apart, longest time.Duration) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -9,8 +9,8 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/jobmetrics/job"
 )
 
-// maxDeferred is how often a job is put off whose queue is ahead of the events: the
-// queue is written before the event is published.
+// maxDeferred is how many times a job is deferred while an event of it has not arrived
+// yet: SAQ writes the payload before it publishes the event.
 const maxDeferred = 3
 
 // keepMissing is how long an entry is kept of a job of which the queue keeps

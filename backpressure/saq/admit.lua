@@ -15,9 +15,9 @@
 --    is smaller. A job that is taken or given back only moves from one list to the
 --    other. A job that waits for its retry or its time has not ended but is in
 --    neither list.
--- The number is too great if jobs were taken and have ended between two admissions
+-- The estimate is too high if jobs were taken and have ended between two admissions
 -- and the last job is gone. A request that is no job after one to two windows never
--- becomes one and is forgotten. The number is too small if jobs are enqueued past the
+-- becomes one and is forgotten. The estimate is too low if jobs are enqueued past the
 -- gate, or given back by a sweep, while requests are on their way.
 --
 -- KEYS[1]  list of waiting jobs, only read

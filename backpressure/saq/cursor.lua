@@ -5,7 +5,7 @@
 -- places. A job of the cursor that has moved on tells how many have left before it,
 -- however many were pushed behind it. The first one that is still there is used; the
 -- search costs a few times what has left. A job that is gone has left itself, or was
--- aborted. If all are gone, no more is known than that all up to the last one left.
+-- aborted. If all are gone, at least the jobs up to the last one have left.
 --
 -- KEYS[1]  list of waiting jobs, only read
 -- ARGV     the cursor of the last look: id, index, id, index, ..., from the head on;

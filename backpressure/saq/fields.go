@@ -67,8 +67,8 @@ func (f fields) runnable() int64 {
 	return since
 }
 
-// delay is how long after touched a job became runnable that was retried after so
-// many attempts. SAQ keeps that due time only as a score, which it overwrites when it
+// delay is the delay of a retry after the given number of attempts, counted from
+// touched. SAQ keeps that due time only as a score, which it overwrites when it
 // moves the job to the list. With backoff SAQ drew the true delay at random; this is
 // the upper bound, so an age is too small by at most that and never too great.
 func (f fields) delay(attempts int64) time.Duration {

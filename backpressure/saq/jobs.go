@@ -27,8 +27,8 @@ const (
 	scanAll     = 400 // about so many keys
 )
 
-// silence is how long a subscription may be quiet until the server must prove that it
-// is there, and then how long until it is taken for gone.
+// silence is how long a subscription may be quiet until the gate pings. After as much
+// silence again the subscription counts as lost.
 const silence = 2 * time.Second
 
 // Read implements jobmetrics.Queue.

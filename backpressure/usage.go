@@ -5,9 +5,12 @@ import (
 	"time"
 )
 
-// unusedAfter is how long requests must have been let through until a queue that
-// never had a job or a worker counts as unused.
-const unusedAfter = 5 * time.Minute
+// A queue that never had a job or a worker counts as unused once this many requests have
+// been let through, over at least this long.
+const (
+	unusedRequests = 20
+	unusedAfter    = 5 * time.Minute
+)
 
 // usage finds out that nobody uses the queue: requests are let through for minutes,
 // and yet no job and no worker was ever seen. Its name is mistyped then, or the
@@ -15,6 +18,7 @@ const unusedAfter = 5 * time.Minute
 type usage struct {
 	seen   atomic.Bool  // a job or a worker was seen
 	first  atomic.Int64 // ms since the epoch: the first request let through; 0: none
+	count  atomic.Int64
 	unused atomic.Bool
 }
 
@@ -23,10 +27,8 @@ func (u *usage) admitted(now time.Time) {
 	if u.seen.Load() || u.unused.Load() {
 		return
 	}
-	if u.first.CompareAndSwap(0, now.UnixMilli()) {
-		return
-	}
-	if now.Sub(time.UnixMilli(u.first.Load())) >= unusedAfter {
+	u.first.CompareAndSwap(0, now.UnixMilli())
+	if u.count.Add(1) >= unusedRequests && now.Sub(time.UnixMilli(u.first.Load())) >= unusedAfter {
 		u.unused.Store(true)
 	}
 }

@@ -49,8 +49,10 @@ func TestUnusedQueue(t *testing.T) {
 					if m.Problem() != "" || gauge() {
 						t.Fatal("unused too early")
 					}
-					if c.requests {
-						m.Admit(t.Context(), "ann")
+					for range 5 {
+						if c.requests {
+							m.Admit(t.Context(), "ann")
+						}
 					}
 					sample(Sample{AgeKnown: true})
 					after(time.Minute - time.Second)

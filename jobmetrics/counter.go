@@ -39,7 +39,7 @@ const (
 	stepBatches     = 8                     // rounds of one step of the sweeps
 	stepTime        = leaseTime / 2         // bounds all exchanges of one step
 	resignTime      = time.Second           // bounds those at the end
-	subscribeWithin = 5 * time.Second       // how long there may be no subscription until that is a problem
+	subscribeWithin = 5 * time.Second       // for how long no subscription may last until that is a problem
 )
 
 // Counter counts the jobs while it has the lease; the ledger in Redis tells the next
@@ -52,9 +52,11 @@ type Counter struct {
 	metrics *metrics
 
 	counting, subscription *condition.Condition
-	// unsubscribed is since when there is no subscription, in ms since the epoch; 0:
-	// there is one, or none is wanted.
-	unsubscribed atomic.Int64
+	// connected says that there is a subscription. trouble is since when there was none
+	// that lasted, in ms since the epoch; 0: there is one, or none is wanted.
+	connected    atomic.Bool
+	subscribedAt atomic.Int64 // ms since the epoch
+	trouble      atomic.Int64
 	reason       atomic.Pointer[string] // why the newest subscription ended
 
 	// The rest belongs to the one goroutine that counts.
@@ -87,8 +89,8 @@ func New(cfg Config, name string, queue Queue, rdb Redis, reg prometheus.Registe
 // Problem says in words what keeps jobs from being counted in full; empty if
 // nothing does.
 func (c *Counter) Problem() string {
-	since := c.unsubscribed.Load()
-	if since == 0 || time.Since(time.UnixMilli(since)) < subscribeWithin {
+	since := c.trouble.Load()
+	if since == 0 || time.Since(time.UnixMilli(since)) < subscribeWithin || c.lasting() {
 		return ""
 	}
 	problem := "job metrics: no subscription to the status events; jobs are counted by what the queue keeps of them"
@@ -101,8 +103,8 @@ func (c *Counter) Problem() string {
 // Run subscribes to the events, and counts while this replica has the lease, until
 // ctx ends. It gives the lease up then and returns nil.
 func (c *Counter) Run(ctx context.Context) error {
-	c.unsubscribed.Store(time.Now().UnixMilli())
-	defer c.unsubscribed.Store(0)
+	c.trouble.Store(time.Now().UnixMilli())
+	defer c.trouble.Store(0)
 	var subscribing sync.WaitGroup
 	defer subscribing.Wait()
 	subscribing.Go(func() { c.subscribe(ctx) })
@@ -119,7 +121,10 @@ func (c *Counter) subscribe(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		c.unsubscribed.CompareAndSwap(0, time.Now().UnixMilli())
+		if c.lasting() {
+			c.trouble.Store(time.Now().UnixMilli())
+		}
+		c.connected.Store(false)
 		reason := err.Error()
 		c.reason.Store(&reason)
 		c.metrics.subscribed.Set(0)
@@ -134,10 +139,15 @@ func (c *Counter) subscribe(ctx context.Context) {
 }
 
 func (c *Counter) subscribed() {
-	c.unsubscribed.Store(0)
+	c.subscribedAt.Store(time.Now().UnixMilli())
+	c.connected.Store(true)
 	c.metrics.subscribed.Set(1)
-	c.subscription.Succeed()
 	c.events.markGap() // what was published before
+}
+
+// lasting says that there is a subscription that has lasted for a while.
+func (c *Counter) lasting() bool {
+	return c.connected.Load() && time.Since(time.UnixMilli(c.subscribedAt.Load())) >= subscribeWithin
 }
 
 func (c *Counter) count(ctx context.Context) {
@@ -181,6 +191,9 @@ func (c *Counter) try(ctx context.Context, do func(context.Context) error) {
 
 // step sees to the lease and takes the sweeps on by one step.
 func (c *Counter) step(ctx context.Context) error {
+	if c.lasting() {
+		c.subscription.Succeed()
+	}
 	if err := c.settle(ctx); err != nil {
 		return err
 	}
@@ -192,7 +205,7 @@ func (c *Counter) step(ctx context.Context) error {
 		return nil
 	}
 	// Without a subscription events are missed all the time.
-	c.gap = c.events.takeGap() || c.gap || c.unsubscribed.Load() != 0
+	c.gap = c.events.takeGap() || c.gap || c.trouble.Load() != 0 && !c.connected.Load()
 	if len(c.found) == 0 {
 		found, begun, err := c.sweeps.next(ctx, c.queue, c.ledger, c.gap)
 		if err != nil {

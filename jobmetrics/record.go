@@ -87,13 +87,12 @@ func (c *Counter) enter(b *batch, id string, old *entry, r job.Reading, seen []e
 	if old == nil && r.Job != nil && r.Job.Status.Final() && r.Job.Ended < c.since && len(seen) == 0 {
 		return true, nil // it had ended before the fleet began to count
 	}
-	if r.Exists && r.Job == nil {
+	// Of a job that can't be read, only its end is counted, by the status or by an event.
+	if ended := len(seen) > 0 && seen[len(seen)-1].status.Final(); r.Exists && r.Job == nil && !ended {
 		if !r.Status.Final() {
 			return true, nil // nothing is known that is new
 		}
-		if n := len(seen); n == 0 || !seen[n-1].status.Final() {
-			seen = append(slices.Clone(seen), event{r.Status, time.Now().UnixMicro()})
-		}
+		seen = append(slices.Clone(seen), event{r.Status, time.Now().UnixMicro()})
 	}
 	next, t := advance(old, r.Job, seen)
 	// No more events come of a job that had ended before its first event arrived.

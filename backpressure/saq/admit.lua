@@ -8,8 +8,9 @@
 --  * New jobs are pushed to the tail of the list and taken at its head. So the jobs
 --    behind the one that was last at the admission before have been pushed since. Of
 --    these, a job that was given back (it has attempts or an error) or was scheduled
---    is no arrival. At most 40 jobs are read. The others count as on their way, as
---    does a job that can't be read.
+--    is no arrival. At most 40 jobs are read. Jobs that are not read count as
+--    arrived up to the growth of the number of jobs that have not ended, which no
+--    returned job makes grow; the others count as on their way.
 --  * If that last job is gone: the growth of the number of jobs that wait or are held
 --    by workers, or the growth of the number of jobs that have not ended, whichever
 --    is smaller. A job that is taken or given back only moves from one list to the
@@ -34,6 +35,17 @@
 -- ARGV[3]  name of the queue as a JSON string
 -- Returns {admitted, pending}: admitted is 1 or 0; pending is the number of jobs
 --          that wait or are on their way, without this one. A refusal writes nothing.
+
+-- is_new says that a job is enqueued for the first time or, as an object that was used
+-- before, anew: then SAQ leaves the fields of the attempts in place. A retry touches the
+-- job. SAQ leaves out fields that have their default.
+local function is_new(job)
+  if job.scheduled then
+    return false
+  end
+  local before = math.max(number(job.touched), number(job.completed))
+  return not (job.attempts or job.error) or number(job.queued) > before
+end
 
 local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 local depth = redis.call('LLEN', KEYS[1])
@@ -64,13 +76,17 @@ if flight > 0 then
   local place = tail ~= '' and redis.call('LPOS', KEYS[1], tail, 'RANK', -1, 'MAXLEN', 1024)
   if place then
     local read = reader(ARGV[3])
+    local unread = math.max(0, depth - 1 - place - 40)
     for _, id in ipairs(redis.call('LRANGE', KEYS[1], place + 1, place + 40)) do
       local job = read(id)
-      -- SAQ leaves out what has its default.
-      if job and not (job.attempts or job.error or job.scheduled) then
+      if not job then
+        unread = unread + 1
+      elseif is_new(job) then
         arrived = arrived + 1
       end
     end
+    -- A job that was given back or came due had not ended before either.
+    arrived = arrived + math.min(unread, math.max(0, unended - undone - arrived))
   else
     arrived = math.max(0, math.min(all - total, unended - undone))
   end

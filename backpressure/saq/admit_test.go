@@ -310,14 +310,14 @@ func (q *playedQueue) held() string {
 // giveBack is a retry at once, delay one that waits for its time.
 func (q *playedQueue) giveBack() {
 	if id := q.held(); id != "" {
-		q.put(id, `, "attempts": 1`)
+		q.put(id, `, "attempts": 1, "touched": 2`)
 		q.push(id)
 	}
 }
 
 func (q *playedQueue) delay() {
 	if id := q.held(); id != "" {
-		q.put(id, `, "attempts": 1`)
+		q.put(id, `, "attempts": 1, "touched": 2`)
 		q.later = append(q.later, id)
 	}
 }

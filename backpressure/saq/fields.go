@@ -48,10 +48,11 @@ func parseFields(values []any) (f fields, ok bool) {
 	return f, true
 }
 
-// retried tells a retry from a plain update of a waiting job. A job that was swept
-// before its first attempt was marked has no attempts, but an error.
+// retried tells a retry from a plain update of a waiting job, and from a job object that
+// was enqueued again after its end: a retry touches the job. A job that was swept before
+// its first attempt was marked has no attempts, but an error.
 func (f fields) retried() bool {
-	return f.status == string(job.Queued) && (f.attempts > 0 || f.failed)
+	return f.status == string(job.Queued) && (f.attempts > 0 || f.failed) && f.touched >= f.queued
 }
 
 // firstRunnable is the time in ms at which the job could run for the first time.

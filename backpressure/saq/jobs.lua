@@ -35,7 +35,7 @@ for i, id in ipairs(KEYS) do
     jobs[i] = {redis.call('EXISTS', id)}
   else
     local job, size, tail, again = read(id)
-    if job then
+    if job and job.status then
       local fields = answer(job)
       table.insert(fields, 1, size)
       table.insert(fields, source_of(id, ARGV[1]))

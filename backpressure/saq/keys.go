@@ -23,7 +23,7 @@ func (q *Queue) jobPattern() string {
 	return globEscaper.Replace("saq:job:"+q.name+":") + "*"
 }
 
-var globEscaper = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`)
+var globEscaper = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
 
 // windowKey is the gate's own hash beside the queue: the requests admitted lately.
 func (q *Queue) windowKey() string { return "refrakt:gate:admissions:" + q.name }

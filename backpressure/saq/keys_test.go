@@ -12,7 +12,7 @@ func TestKeys(t *testing.T) {
 		q.incompleteKey(): "saq:training:incomplete",
 		q.windowKey():     "refrakt:gate:admissions:training",
 		q.jobPattern():    "saq:job:training:*",
-		New(Config{QueueName: `a*b?[c]\d`}, nil).jobPattern(): `saq:job:a\*b\?\[c\]\\d:*`,
+		New(Config{QueueName: `a*b?[c]\d`}, nil).jobPattern(): `saq:job:a\*b\?\[c]\\d:*`,
 	} {
 		if got != want {
 			t.Errorf("key %q, want %q", got, want)

@@ -12,7 +12,7 @@
 
 local SMALL, LARGE = 1024, 8192  -- bytes that are read of each end
 local LARGE_READS = 4            -- jobs of one call of which LARGE bytes are read
-local budget = 49152             -- bytes that the call may still decode; then no job is read
+local budget = 32768             -- bytes that the call may still decode; then no job is read
 
 -- object decodes text; nil if text is no JSON object. Python's json module may write
 -- half a surrogate pair, which cjson refuses. No field that the gate reads contains
@@ -24,6 +24,7 @@ local function object(text)
   end
   local ok, value = pcall(cjson.decode, text)
   if not ok and (text:find('\\ud', 1, true) or text:find('\\uD', 1, true)) then
+    budget = budget - 4 * #text -- what the second try costs
     ok, value = pcall(cjson.decode, (text:gsub('\\\\', ''):gsub('\\u%x%x%x%x', '')))
   end
   return ok and type(value) == 'table' and value or nil
@@ -78,21 +79,18 @@ local function from_tail(tail, queue)
   end
 end
 
--- from_head reads a job of which the head has all fields up to "touched".
+-- from_head reads a job of which the head has all fields up to "touched". The status,
+-- which may follow a large field, is taken from the tail if the tail has it.
 local function from_head(head, tail, queue)
   for _, place in ipairs(anchors(head, queue)) do
-    local stop, field
-    for _, name in ipairs({'result', 'error', 'meta'}) do
-      local at = head:find('"' .. name .. '":', place, true)
-      if at and (not stop or at < stop) then
-        stop, field = at, name
+    for _, field in ipairs({'meta', 'error', 'result'}) do
+      local stop = head:find('"' .. field .. '":', place, true)
+      local job = stop and fields_before(head, stop)
+      if job then
+        job.error = job.error or field == 'error' and 'not read' or nil
+        job.status = job.status or status_of(tail)
+        return job
       end
-    end
-    local job = stop and fields_before(head, stop)
-    if job then
-      job.error = job.error or field == 'error' and 'not read' or nil
-      job.status = job.status or status_of(tail)
-      return job
     end
   end
 end
@@ -123,14 +121,14 @@ local function reader(queue)
       return nil, size, '', size > 0
     end
     local job, tail = read_ends(id, size, SMALL, queue)
-    if job or size <= SMALL then
-      return job, size, tail, false
+    if job and job.status or size <= SMALL then
+      return job, size, tail, not job and budget < 0
     elseif large_reads == 0 then
-      return nil, size, tail, true
+      return job, size, tail, true
     end
     large_reads = large_reads - 1
-    job, tail = read_ends(id, size, LARGE, queue)
-    return job, size, tail, false
+    local more, longer = read_ends(id, size, LARGE, queue)
+    return more or job, size, longer, false
   end
 end
 

@@ -90,6 +90,7 @@ func TestRunnable(t *testing.T) {
 		"backoff of an unknown kind":     {retry(`"attempts":3,"retry_delay":2,"retry_backoff":"x"`), 7000},
 		"NaN and Infinity beside it":     {`"kwargs":{"x":NaN,"y":[Infinity,-Infinity]},"queued":5000`, 5000},
 		"half a surrogate pair":          {`"kwargs":{"x":"\ud83d \\\\ud83d"},"queued":5000`, 5000},
+		"enqueued again after its end":   {`"queued":9000,"touched":5000,"completed":6000,"attempts":1,"error":"x","retry_delay":3`, 9000},
 		"times that are no times":        {`"queued":"1700000000123","scheduled":[1],"touched":{}`, 0},
 		"no times":                       {`"function":"run"`, 0},
 		"negative":                       {`"queued":-5`, 0},
@@ -177,6 +178,8 @@ func TestLargePayloads(t *testing.T) {
 			"result":           {result: `{"a": {` + fake + `}, "x": "` + large + `", "b": [{` + fake + `}], "c": "` + quoted + `"}`},
 			"error":            {err: `"` + quoted + large + quoted + `\\"`},
 			"meta":             {meta: `{"a": {` + fake + `}, "x": "` + large + `", "b": [{` + fake + `}], "c": "` + quoted + `"}`},
+			"result and meta":  {result: `"r"`, meta: `{"x": "` + large + `"}`},
+			"error and meta":   {err: `"e"`, meta: `{"x": "` + large + `", "a": [{"status": "x"}, {"status": "y"}]}`},
 			"kwargs and error": {kwargs: `{"x": "` + large + `"}`, err: `"` + large + `"`},
 			"kwargs and meta":  {kwargs: `{"x": "` + large + `"}`, meta: `{"x": "` + large + `"}`},
 		} {
@@ -233,11 +236,16 @@ func TestAdmitCountsEveryNewJob(t *testing.T) {
 		"large kwargs, meta":     {kwargs: `{"x": "` + strings.Repeat("x", 1<<20) + `"}`, meta: `{"error": "` + strings.Repeat("x", 7_000) + `"}`},
 		"kwargs, large meta":     {kwargs: `{"x": "` + strings.Repeat("x", 7_000) + `"}`, meta: `{"error": "` + strings.Repeat("x", 1<<20) + `"}`},
 		"a copy of the job":      {kwargs: `{"job": {"queue": "q", "key": "0", "attempts": 3, "status": "queued"}}`, meta: `{"job": {"queue": "q", "key": "0", "attempts": 3}}`},
+		"both large":             {kwargs: `{"x": "` + strings.Repeat("x", 20_000) + `"}`, meta: `{"x": "` + strings.Repeat("x", 20_000) + `"}`},
+		"two copies in meta":     {kwargs: `{"x": "` + strings.Repeat("x", 9_000) + `"}`, meta: `{"jobs": [{"queue": "two-copies-in-meta", "key": "1"}, {"queue": "two-copies-in-meta", "key": "2"}]}`},
+		"enqueued again":         {more: `, "attempts": 1, "completed": 5, "started": 3, "touched": 4, "queued": 9`, err: `"Traceback"`},
 		"nested deep":            {kwargs: `{"x": ` + strings.Repeat("[", 900) + strings.Repeat("]", 900) + `}`, meta: `{"x": ` + strings.Repeat("[", 900) + strings.Repeat("]", 900) + `}`},
 		"many fields of the job": {kwargs: `{"x": [` + strings.Repeat(`{"queue": "q", "key": "0", "error": "x"}, `, 2000) + `1]}`},
 	} {
 		q := New(Config{QueueName: strings.ReplaceAll(name, " ", "-")}, rdb)
-		p.more = `, "queued": 1`
+		if p.more == "" {
+			p.more = `, "queued": 1`
+		}
 		count := 0
 		for i := range limit {
 			if !admits(t, q, longWindow) {
@@ -263,8 +271,8 @@ func TestAdmitKnowsReturnedJobs(t *testing.T) {
 	for _, size := range []int{0, 5000, 1 << 20} {
 		large := strings.Repeat("x", size)
 		for name, p := range map[string]payload{
-			"retried":   {more: `, "attempts": 1, "queued": 1`, err: `"Traceback ` + large + `"`},
-			"swept":     {more: `, "queued": 1`, err: `"swept"`},
+			"retried":   {more: `, "attempts": 1, "queued": 1, "touched": 2`, err: `"Traceback ` + large + `"`},
+			"swept":     {more: `, "queued": 1, "touched": 2`, err: `"swept"`},
 			"scheduled": {more: `, "scheduled": 5, "queued": 1`},
 		} {
 			p.kwargs = `{"x": "` + large + `"}`
@@ -373,7 +381,10 @@ func TestCostDoesNotDependOnSize(t *testing.T) {
 		same bool // for any size; otherwise at most the bound
 	}{
 		"kwargs": {func(size int) payload { return payload{kwargs: `{"x": "` + strings.Repeat("x", size) + `"}`} }, true},
-		"meta":   {func(size int) payload { return payload{meta: `{"x": "` + strings.Repeat("x", size) + `"}`} }, true},
+		"surrogates": {func(size int) payload {
+			return payload{meta: `{"y": "\ud800", "x": [` + fakes(size) + `1]}`}
+		}, false},
+		"meta": {func(size int) payload { return payload{meta: `{"x": "` + strings.Repeat("x", size) + `"}`} }, true},
 		"kwargs and meta": {func(size int) payload {
 			return payload{kwargs: `{"x": "` + strings.Repeat("x", size) + `"}`, meta: `{"x": "` + strings.Repeat("x", size) + `"}`}
 		}, false},

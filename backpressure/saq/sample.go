@@ -1,6 +1,7 @@
 package saq
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/refrakt-hub/refrakt-gate/backpressure"
+	"github.com/refrakt-hub/refrakt-gate/jobmetrics/job"
 )
 
 //go:embed payload.lua
@@ -76,6 +78,7 @@ func setAge(s *backpressure.Sample, oldest any, now time.Time) {
 		return
 	}
 	if f, ok := parseFields(list[1:]); ok {
+		f.status = cmp.Or(f.status, string(job.Queued)) // the job waits, even if that could not be read
 		s.OldestAge, s.AgeKnown = age(now, f.runnable()), true
 	}
 }

@@ -97,3 +97,16 @@ func TestSlotIsForCallersThatAreTold(t *testing.T) {
 		t.Errorf("%d slots given, want 2; %s was not told", n, untold.State)
 	}
 }
+
+// TestSampleForgetsSlots: slots that are over make room for others.
+func TestSampleForgetsSlots(t *testing.T) {
+	t.Parallel()
+	m := newTestMonitor(validConfig(), new(fakeQueue))
+	now := time.Now()
+	m.slots.take("over", now.Add(-time.Minute), time.Second, 0, time.Minute)
+	m.slots.take("to come", now, time.Minute, 0, time.Minute)
+	must(t, m.Sample(t.Context()))
+	if n := len(m.slots.byCaller); n != 1 {
+		t.Errorf("%d slots kept, want the one to come", n)
+	}
+}

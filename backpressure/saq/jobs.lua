@@ -28,6 +28,7 @@ local function source_of(id, queue)
   return type(source) == 'string' and source or 'other'
 end
 
+budget = 49152 -- the arguments are read too, of fewer jobs
 local read = reader(ARGV[1])
 local jobs = {}
 for i, id in ipairs(KEYS) do

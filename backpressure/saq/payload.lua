@@ -12,7 +12,7 @@
 
 local SMALL, LARGE = 1024, 8192  -- bytes that are read of each end
 local LARGE_READS = 4            -- jobs of one call of which LARGE bytes are read
-local budget = 32768             -- bytes that the call may still decode; then no job is read
+local budget = 16384             -- bytes that the call may still decode; then no job is read
 
 -- object decodes text; nil if text is no JSON object. Python's json module may write
 -- half a surrogate pair, which cjson refuses. No field that the gate reads contains
@@ -103,6 +103,7 @@ local function read_ends(id, size, bytes, queue)
   if not job and size <= bytes then
     job = object(tail)
   elseif not job then
+    budget = budget - bytes / 4 -- what the search costs
     job = from_head(redis.call('GETRANGE', id, 0, bytes - 1), tail, queue)
   end
   return job, tail

@@ -57,10 +57,10 @@ func (s *Server) diagnose(ctx context.Context, r envoy.Request, d Decision) {
 	if r.TooManyHeaders {
 		s.warn(ctx, warnHeaders)
 	}
-	if d.Charged.IPFrom == IPFromProxy {
+	if d.Caller.IPFrom == IPFromProxy {
 		s.warn(ctx, warnClient)
 	}
-	if d.Charged.BadIPHeader {
+	if d.Caller.BadIPHeader {
 		s.warn(ctx, warnIPHeader)
 	}
 	if s.coverage.note(r, d.Policy, time.Now()) {

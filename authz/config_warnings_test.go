@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/refrakt-hub/refrakt-gate/backpressure"
 	"github.com/refrakt-hub/refrakt-gate/envoy"
 	"github.com/refrakt-hub/refrakt-gate/internal/metrictest"
 	"github.com/refrakt-hub/refrakt-gate/quota"
@@ -87,6 +88,31 @@ func TestConfigWarnings(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestConfigWarningsWithoutBuckets: a client header that can't be read is seen too while
+// the queue sheds, and with limits off.
+func TestConfigWarningsWithoutBuckets(t *testing.T) {
+	t.Parallel()
+	off := config(t)
+	off.LimitEnabled = false
+	for name, c := range map[string]struct {
+		cfg   Config
+		queue Queue
+	}{
+		"limits off":        {off, nil},
+		"the queue is full": {config(t), fakeQueue{calls: new([]string), shed: backpressure.StateFull}},
+	} {
+		reg := prometheus.NewRegistry()
+		s := New(c.cfg, Limits{tiers, tiers}, quota.NewMemory(), c.queue, reg, slog.New(slog.DiscardHandler))
+		req := checkRequest("10.0.0.1", "/run", true, line{"cf-connecting-ip", "unknown"}, line{"x-forwarded-for", "203.0.113.9"})
+		if _, err := s.Check(t.Context(), req); err != nil {
+			t.Fatal(err)
+		}
+		if got := metrictest.Value(t, reg, "refrakt_gate_envoy_doubts_total", "about", "client_ip_header"); got != 1 {
+			t.Errorf("%s: counted %v times, want once", name, got)
+		}
 	}
 }
 

@@ -31,6 +31,7 @@ func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overl
 	}
 
 	caller := s.callers.identify(r)
+	d.Caller = caller
 	var queued finding
 	provisional := false
 	if s.queue != nil {

@@ -90,7 +90,8 @@ func New(cfg Config, name string, queue Queue, rdb Redis, reg prometheus.Registe
 // nothing does.
 func (c *Counter) Problem() string {
 	since := c.trouble.Load()
-	if since == 0 || time.Since(time.UnixMilli(since)) < subscribeWithin || c.lasting() {
+	// Twice the time: a subscription that comes back at once has to last first.
+	if since == 0 || time.Since(time.UnixMilli(since)) < 2*subscribeWithin || c.lasting() {
 		return ""
 	}
 	problem := "job metrics: no subscription to the status events; jobs are counted by what the queue keeps of them"

@@ -10,7 +10,7 @@ import (
 )
 
 // maxDeferred is how many times a job is deferred while an event of it has not arrived
-// yet: SAQ writes the payload before it publishes the event.
+// yet: the queue is written before the event is published.
 const maxDeferred = 3
 
 // keepMissing is how long an entry is kept of a job of which the queue keeps

@@ -60,7 +60,10 @@ type Server struct {
 	underWay   atomic.Int64
 }
 
-var _ authv3.AuthorizationServer = (*Server)(nil)
+var (
+	_ authv3.AuthorizationServer = (*Server)(nil)
+	_ envoy.Checker              = (*Server)(nil)
+)
 
 // New returns a server. With a nil queue there is no queue check.
 func New(cfg Config, limits Limits, limiter Limiter, queue Queue, reg prometheus.Registerer, log *slog.Logger) *Server {
@@ -93,6 +96,17 @@ func (s *Server) GuardsNothing() bool { return s.coverage.guardsNothing() }
 // Envoy's failure_mode_allow would decide. A part of Check that panics has no effect on
 // the parts before it.
 func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	return s.check(ctx, func() (envoy.Request, error) { return envoy.Parse(req), nil })
+}
+
+// Answer is Check for a request in its wire form. It returns an error only if that is no
+// protobuf.
+func (s *Server) Answer(ctx context.Context, c *envoy.Call) (*authv3.CheckResponse, error) {
+	return s.check(ctx, c.Read)
+}
+
+// check answers the request that read returns. If read returns an error, check does too.
+func (s *Server) check(ctx context.Context, read func() (envoy.Request, error)) (*authv3.CheckResponse, error) {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, s.budget(ctx))
 	defer cancel()
@@ -100,11 +114,16 @@ func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.C
 	defer s.underWay.Add(-1)
 
 	var r envoy.Request
+	var unreadable error
 	d := Decision{Policy: PolicyRun} // until the policy is known
 	decided := s.guard(ctx, "deciding", func() {
-		r = envoy.Parse(req)
-		s.decide(ctx, r, &d, overloaded)
+		if r, unreadable = read(); unreadable == nil {
+			s.decide(ctx, r, &d, overloaded)
+		}
 	})
+	if unreadable != nil {
+		return nil, unreadable
+	}
 	out, ok := s.failures[d.Policy]
 	if !ok {
 		out = s.failures[PolicyRun]

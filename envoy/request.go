@@ -26,7 +26,7 @@ const maxLines = 256
 const jwtNamespace = "envoy.filters.http.jwt_authn"
 
 // Request is what the gate reads of a CheckRequest. With the zero value, nothing is known
-// of the request.
+// of the request. [Parse] and [Call.Read] fill it, from the two forms of a CheckRequest.
 type Request struct {
 	// Method is the HTTP method, such as "POST". It may be empty.
 	Method string
@@ -41,10 +41,14 @@ type Request struct {
 	// a header of the client's could hide the one that a proxy added.
 	TooManyHeaders bool
 
-	headers map[string]string
-	lines   []*corev3.HeaderValue
-	jwt     *structpb.Struct
+	lines []line
+	raw   bool // lines are those of header_map, else the entries of headers
+	jwt   *structpb.Struct
 }
+
+// line is one header. In the map headers of a CheckRequest a name is there once, in lower
+// case. In header_map a name has as many lines as the client sent.
+type line struct{ name, value string }
 
 // Peer is the other end of a connection to Envoy. With the zero value, it is not known.
 type Peer struct {
@@ -55,23 +59,53 @@ type Peer struct {
 	Unix bool
 }
 
-// Parse reads a CheckRequest. Any part of req may be missing.
+// Parse reads a CheckRequest that the generated code has decoded. Any part of req may be
+// missing.
 func Parse(req *authv3.CheckRequest) Request {
 	attrs := req.GetAttributes()
 	http := attrs.GetRequest().GetHttp()
+	address := attrs.GetSource().GetAddress()
 	r := Request{
-		Method:  http.GetMethod(),
-		Path:    http.GetPath(),
-		Policy:  attrs.GetContextExtensions()[PolicyExtension],
-		Peer:    peer(attrs.GetSource().GetAddress()),
-		headers: http.GetHeaders(),
-		lines:   http.GetHeaderMap().GetHeaders(),
-		jwt:     attrs.GetMetadataContext().GetFilterMetadata()[jwtNamespace],
+		Method: http.GetMethod(),
+		Path:   http.GetPath(),
+		Policy: attrs.GetContextExtensions()[PolicyExtension],
+		Peer:   peer(address.GetPipe() != nil, address.GetSocketAddress().GetAddress()),
+		jwt:    attrs.GetMetadataContext().GetFilterMetadata()[jwtNamespace],
 	}
-	if len(r.headers) > maxLines || len(r.lines) > maxLines {
-		r.TooManyHeaders, r.headers, r.lines = true, nil, nil
+	plain, raw := http.GetHeaders(), http.GetHeaderMap().GetHeaders()
+	switch {
+	case len(plain) > maxLines || len(raw) > maxLines:
+		r.TooManyHeaders = true
+	case len(raw) > 0:
+		r.raw, r.lines = true, rawLines(raw)
+	default:
+		r.lines = plainLines(plain)
 	}
 	return r
+}
+
+func rawLines(headers []*corev3.HeaderValue) []line {
+	lines := make([]line, len(headers))
+	for i, h := range headers {
+		lines[i] = rawLine(h.GetKey(), h.GetValue(), text(h.GetRawValue()))
+	}
+	return lines
+}
+
+// rawLine is a line of header_map. Envoy sends its value in raw, older releases in value.
+func rawLine(name, value, raw string) line {
+	if raw != "" {
+		value = raw
+	}
+	return line{name, value}
+}
+
+func plainLines(headers map[string]string) []line {
+	lines := make([]line, 0, len(headers))
+	for name, value := range headers {
+		lines = append(lines, line{name, value})
+	}
+	return lines
 }
 
 // Claim returns a claim of the verified token; nil if there is none. payload is the
@@ -82,11 +116,11 @@ func (r Request) Claim(payload, claim string) any {
 	return token.GetFields()[claim].AsInterface()
 }
 
-func peer(a *corev3.Address) Peer {
-	if a.GetPipe() != nil {
+func peer(unix bool, address string) Peer {
+	if unix {
 		return Peer{Unix: true}
 	}
-	addr, err := netip.ParseAddr(a.GetSocketAddress().GetAddress())
+	addr, err := netip.ParseAddr(address)
 	if err != nil {
 		return Peer{}
 	}
@@ -98,26 +132,16 @@ func peer(a *corev3.Address) Peer {
 // Without encode_raw_headers Envoy joins them itself and counts one line, so a value with
 // a comma may have been several lines.
 func (r Request) Header(name string) (value string, lines int) {
-	if r.lines == nil {
-		value, ok := r.headers[name]
-		if !ok {
-			return "", 0
-		}
-		return value, 1
-	}
 	var joined []byte // of the second line and those after it
-	for _, h := range r.lines {
-		if !strings.EqualFold(h.GetKey(), name) {
+	for i := range r.lines {
+		l := &r.lines[i]
+		if l.name != name && (!r.raw || !strings.EqualFold(l.name, name)) {
 			continue
 		}
-		v := h.GetValue()
-		if raw := h.GetRawValue(); len(raw) > 0 {
-			v = string(raw)
-		}
 		if lines == 0 {
-			value = v
+			value = l.value
 		} else {
-			joined = append(append(joined, ','), v...)
+			joined = append(append(joined, ','), l.value...)
 		}
 		lines++
 	}

@@ -29,6 +29,8 @@ import (
 type Config struct {
 	// GRPCAddr is where Envoy asks: host:port, or unix:///path.
 	GRPCAddr string `env:"GRPC_ADDR" envDefault:":9001"`
+	// GRPCCodec is how a Check is read and written: wire or, if that is at fault, standard.
+	GRPCCodec codec `env:"GRPC_CODEC" envDefault:"wire"`
 	// QueueURL is the Redis of the queue, such as redis://redis:6379/0. If it is empty,
 	// there is no queue.
 	QueueURL string `env:"QUEUE_URL"`
@@ -124,6 +126,7 @@ func parseErrors(opts env.Options) (errs []error) {
 func (c Config) Validate() []error {
 	var mistakes settings.Mistakes
 	mistakes.Add("GRPC_ADDR", validListenAddr(c.GRPCAddr))
+	mistakes.Add("GRPC_CODEC", settings.OneOf(c.GRPCCodec, codecWire, codecStandard))
 	mistakes.Add("TELEMETRY_ADDR", validListenAddr(c.Telemetry.Addr))
 	mistakes.Add("QUEUE_URL", validQueueURL(c.QueueURL))
 	mistakes.Add("RATE_LIMIT_REDIS_URL", validRedisURL(c.LimitRedisURL))

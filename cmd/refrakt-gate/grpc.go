@@ -4,12 +4,15 @@ import (
 	"log/slog"
 	"time"
 
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/refrakt-hub/refrakt-gate/authz"
 	"github.com/refrakt-hub/refrakt-gate/certs"
+	"github.com/refrakt-hub/refrakt-gate/envoy"
 )
 
 // maxClientAge is how long a connection lasts if its client has shown a certificate. The
@@ -26,8 +29,27 @@ const (
 	maxMetadata = 16 << 10
 )
 
+// codec is how Checks are read and written.
+type codec string
+
+const (
+	// codecWire reads a Check from the wire.
+	codecWire codec = "wire"
+	// codecStandard has the generated code read it.
+	codecStandard codec = "standard"
+)
+
+// register adds the service that answers Envoy.
+func (c codec) register(s *grpc.Server, checks *authz.Server) {
+	if c == codecWire {
+		envoy.Register(s, checks)
+	} else {
+		authv3.RegisterAuthorizationServer(s, checks)
+	}
+}
+
 // newGRPC returns a server for Envoy. It speaks TLS if there are files for that.
-func newGRPC(files certs.Config, maxChecks int, reg prometheus.Registerer, log *slog.Logger) (*grpc.Server, error) {
+func newGRPC(files certs.Config, c codec, maxChecks int, reg prometheus.Registerer, log *slog.Logger) (*grpc.Server, error) {
 	options := []grpc.ServerOption{
 		// Envoy pings. By default gRPC takes pings for an attack and closes the connection.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
@@ -38,6 +60,9 @@ func newGRPC(files certs.Config, maxChecks int, reg prometheus.Registerer, log *
 		// This is for one connection. Requests above maxChecks get a verdict too, so there is
 		// room for as many again.
 		grpc.MaxConcurrentStreams(2 * uint32(maxChecks)),
+	}
+	if c == codecWire {
+		options = append(options, grpc.ForceServerCodecV2(envoy.NewCodec()))
 	}
 	if files.CertFile != "" {
 		f, err := certs.Load(files, reg, log)

@@ -127,11 +127,11 @@ func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, err
 		queue = g.monitor
 	}
 	limits := authz.Limits{Run: cfg.Quota.Run(), Assistant: cfg.Quota.Assistant()}
-	if g.server, err = newGRPC(cfg.TLS.grpc(), cfg.Authz.MaxChecks, reg, log); err != nil {
+	if g.server, err = newGRPC(cfg.TLS.grpc(), cfg.GRPCCodec, cfg.Authz.MaxChecks, reg, log); err != nil {
 		return nil, err
 	}
 	g.checks = authz.New(cfg.Authz, limits, limiter, queue, reg, log)
-	authv3.RegisterAuthorizationServer(g.server, g.checks)
+	cfg.GRPCCodec.register(g.server, g.checks)
 	healthpb.RegisterHealthServer(g.server, g.health)
 	return g, nil
 }

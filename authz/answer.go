@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/refrakt-hub/refrakt-gate/envoy"
@@ -24,50 +25,73 @@ var details = map[Reason]string{
 	ReasonInternal:           "The gateway failed. Please retry later.",
 }
 
-// answer makes the reply to Envoy from a decision and its record.
-func answer(d Decision, r *gatev1.Decision, form HeaderForm) envoy.Reply {
-	reply := envoy.Reply{Metadata: metadata(r)}
+// bodies are the bodies of the denials.
+var bodies = func() map[Reason]string {
+	bodies := make(map[Reason]string, len(details))
+	for reason, detail := range details {
+		bodies[reason] = fmt.Sprintf(`{"detail":%q}`, detail)
+	}
+	return bodies
+}()
+
+// draft is what an answer to Envoy is made of. A draft is used again for another answer.
+type draft struct {
+	record gatev1.Decision
+	reply  envoy.Reply
+}
+
+var drafts = sync.Pool{New: func() any { return new(draft) }}
+
+// write fills the draft with a decision.
+func (a *draft) write(d *Decision, form HeaderForm) {
+	record(&a.record, d)
+	a.reply.Reset()
+	answer(&a.reply, d, form)
+	addMetadata(&a.reply, &a.record)
+}
+
+// answer fills the reply to Envoy, but for the metadata.
+func answer(reply *envoy.Reply, d *Decision, form HeaderForm) {
+	var scratch [128]byte
+	value := scratch[:0]
 	if d.Denied {
 		reply.Status = http.StatusServiceUnavailable
 		if d.Reason == ReasonRateLimited {
 			reply.Status = http.StatusTooManyRequests
 		}
-		reply.Body = fmt.Sprintf(`{"detail":%q}`, details[d.Reason])
-		reply.Headers = []envoy.Header{
-			{Name: "content-type", Value: "application/json"},
-			{Name: "retry-after", Value: seconds(max(d.Wait, time.Second))},
-			// An Envoy on the client's side does not retry then (envoyproxy/envoy#4972).
-			{Name: "x-envoy-ratelimited", Value: "true"},
-		}
+		reply.Body = bodies[d.Reason]
+		reply.AddHeader("content-type", append(value, "application/json"...))
+		reply.AddHeader("retry-after", appendSeconds(value, max(d.Wait, time.Second)))
+		// An Envoy on the client's side does not retry then (envoyproxy/envoy#4972).
+		reply.AddHeader("x-envoy-ratelimited", append(value, "true"...))
 	}
 	if d.Bucket != nil {
-		reply.Headers = append(reply.Headers, bucketHeaders(d.Policy, *d.Bucket, form)...)
+		addBucket(reply, d.Policy, d.Bucket, form)
 	}
-	return reply
 }
 
-// bucketHeaders tell the client the state of its emptiest bucket. The form is that of
+// addBucket tells the client the state of its emptiest bucket. The form is that of
 // draft-ietf-httpapi-ratelimit-headers, or the older one, whose reset is the time until
 // the bucket is full.
-func bucketHeaders(p Policy, r quota.Result, form HeaderForm) []envoy.Header {
+func addBucket(reply *envoy.Reply, p Policy, r *quota.Result, form HeaderForm) {
+	var scratch [128]byte
+	value := scratch[:0]
 	switch form {
 	case HeadersDraft:
-		return []envoy.Header{
-			{Name: "ratelimit-policy", Value: fmt.Sprintf("%q;q=%d;w=%s", p, r.Limit.Capacity, seconds(r.Limit.Span()))},
-			{Name: "ratelimit", Value: fmt.Sprintf("%q;r=%d;t=%s", p, r.Remaining(), seconds(r.NextToken()))},
-		}
+		value = append(strconv.AppendQuote(value, string(p)), ";q="...)
+		value = append(strconv.AppendInt(value, r.Limit.Capacity, 10), ";w="...)
+		reply.AddHeader("ratelimit-policy", appendSeconds(value, r.Limit.Span()))
+		value = append(strconv.AppendQuote(scratch[:0], string(p)), ";r="...)
+		value = append(strconv.AppendInt(value, r.Remaining(), 10), ";t="...)
+		reply.AddHeader("ratelimit", appendSeconds(value, r.NextToken()))
 	case HeadersLegacy:
-		return []envoy.Header{
-			{Name: "x-ratelimit-limit", Value: strconv.FormatInt(r.Limit.Capacity, 10)},
-			{Name: "x-ratelimit-remaining", Value: strconv.FormatInt(r.Remaining(), 10)},
-			{Name: "x-ratelimit-reset", Value: seconds(r.Debt)},
-		}
-	default:
-		return nil
+		reply.AddHeader("x-ratelimit-limit", strconv.AppendInt(value, r.Limit.Capacity, 10))
+		reply.AddHeader("x-ratelimit-remaining", strconv.AppendInt(value, r.Remaining(), 10))
+		reply.AddHeader("x-ratelimit-reset", appendSeconds(value, r.Debt))
 	}
 }
 
-// seconds rounds up: a client that comes back too early is denied again.
-func seconds(d time.Duration) string {
-	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
+// appendSeconds rounds up: a client that comes back too early is denied again.
+func appendSeconds(b []byte, d time.Duration) []byte {
+	return strconv.AppendInt(b, int64((d+time.Second-1)/time.Second), 10)
 }

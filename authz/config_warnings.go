@@ -42,7 +42,7 @@ func (s *Server) warn(ctx context.Context, about configWarning) {
 
 // diagnose looks, once the request is decided, for what Envoy would not have sent if it
 // were set up as the gate expects.
-func (s *Server) diagnose(ctx context.Context, r envoy.Request, d Decision) {
+func (s *Server) diagnose(ctx context.Context, r envoy.Request, d *Decision) {
 	path, ok := pathOnly(r.Path)
 	switch {
 	case !ok:

@@ -91,7 +91,7 @@ func newMetrics(reg prometheus.Registerer, s *Server, users UserSources) *metric
 }
 
 // count enters one decision and the duration of its Check.
-func (m *metrics) count(d Decision, took time.Duration) {
+func (m *metrics) count(d *Decision, took time.Duration) {
 	m.duration.Observe(took.Seconds())
 	m.decisions.WithLabelValues(string(d.Policy), verdict(d.Denied), string(d.Reason)).Inc()
 	if d.Shadow {

@@ -4,22 +4,20 @@ import (
 	"log/slog"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/refrakt-hub/refrakt-gate/envoy"
 	gatev1 "github.com/refrakt-hub/refrakt-gate/proto/refrakt/gate/v1"
 )
 
 // record fills the public form of a decision, from which the metadata for Envoy and
 // the log line are made.
-func record(d Decision) *gatev1.Decision {
-	return &gatev1.Decision{
-		Verdict: verdict(d.Denied),
-		Reason:  string(d.Reason),
-		Policy:  string(d.Policy),
-		Tier:    string(d.Charged.Tier),
-		WaitMs:  d.Wait.Milliseconds(),
-		Shadow:  d.Shadow,
-	}
+func record(r *gatev1.Decision, d *Decision) {
+	r.Verdict = verdict(d.Denied)
+	r.Reason = string(d.Reason)
+	r.Policy = string(d.Policy)
+	r.Tier = string(d.Charged.Tier)
+	r.WaitMs = d.Wait.Milliseconds()
+	r.Shadow = d.Shadow
 }
 
 func verdict(denied bool) string {
@@ -34,6 +32,7 @@ func verdict(denied bool) string {
 type recordField struct {
 	key        string
 	descriptor protoreflect.FieldDescriptor
+	kind       protoreflect.Kind
 }
 
 var recordFields = func() []recordField {
@@ -41,27 +40,25 @@ var recordFields = func() []recordField {
 	fields := make([]recordField, descriptors.Len())
 	for i := range fields {
 		d := descriptors.Get(i)
-		fields[i] = recordField{string(d.Name()), d}
+		fields[i] = recordField{string(d.Name()), d, d.Kind()}
 	}
 	return fields
 }()
 
-// metadata has one key for each field of the record.
-func metadata(r *gatev1.Decision) *structpb.Struct {
+// addMetadata adds one key for each field of the record.
+func addMetadata(reply *envoy.Reply, r *gatev1.Decision) {
 	message := r.ProtoReflect()
-	values := make(map[string]*structpb.Value, len(recordFields))
 	for _, f := range recordFields {
 		v := message.Get(f.descriptor)
-		switch f.descriptor.Kind() {
+		switch f.kind {
 		case protoreflect.BoolKind:
-			values[f.key] = structpb.NewBoolValue(v.Bool())
+			reply.AddFlag(f.key, v.Bool())
 		case protoreflect.Int64Kind:
-			values[f.key] = structpb.NewNumberValue(float64(v.Int()))
+			reply.AddNumber(f.key, float64(v.Int()))
 		default: // a test fails for kinds that don't read well as text
-			values[f.key] = structpb.NewStringValue(v.String())
+			reply.AddText(f.key, v.String())
 		}
 	}
-	return &structpb.Struct{Fields: values}
 }
 
 // attributes has one attribute of a log line for each field of the record.

@@ -12,14 +12,15 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/refrakt-hub/refrakt-gate/backpressure"
-	"github.com/refrakt-hub/refrakt-gate/envoy"
 	gatev1 "github.com/refrakt-hub/refrakt-gate/proto/refrakt/gate/v1"
+	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
 // TestRecordIsFilled: record sets every field of decision.proto, and each has a kind that
 // metadata and log can show.
 func TestRecordIsFilled(t *testing.T) {
-	r := record(Decision{
+	r := new(gatev1.Decision)
+	record(r, &Decision{
 		Policy: PolicyRun, Reason: ReasonQueueFull, Denied: true, Shadow: true, Wait: 90 * time.Millisecond, Charged: Caller{Tier: TierPremium},
 	})
 	kinds := []protoreflect.Kind{protoreflect.StringKind, protoreflect.BoolKind, protoreflect.Int64Kind}
@@ -69,11 +70,11 @@ func TestRecordIsShown(t *testing.T) {
 }
 
 func BenchmarkAnswer(b *testing.B) {
-	d := Decision{Policy: PolicyRun, Reason: ReasonOK, Charged: Caller{Tier: TierPlain}}
-	var reply envoy.Reply
+	d := &Decision{Policy: PolicyRun, Reason: ReasonOK, Charged: Caller{Tier: TierPlain}, Bucket: &quota.Result{Limit: tiers.Plain, Taken: true}}
+	var answer draft
 	b.ReportAllocs()
 	for b.Loop() {
-		reply = answer(d, record(d), HeadersOff)
+		answer.write(d, HeadersDraft)
+		answer.reply.Answer()
 	}
-	_ = reply
 }

@@ -16,7 +16,6 @@ import (
 
 	"github.com/refrakt-hub/refrakt-gate/backpressure"
 	"github.com/refrakt-hub/refrakt-gate/envoy"
-	gatev1 "github.com/refrakt-hub/refrakt-gate/proto/refrakt/gate/v1"
 	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
@@ -53,7 +52,7 @@ type Server struct {
 	metrics    *metrics
 	log        *slog.Logger
 	switches   atomic.Pointer[Switches]
-	failures   map[Policy]outcome // never changed; see newFailures
+	failures   map[Policy]*failure // never changed; see newFailures
 	complaints complaints
 	warned     sync.Map // the config warnings that were logged
 	coverage   coverage
@@ -96,79 +95,95 @@ func (s *Server) GuardsNothing() bool { return s.coverage.guardsNothing() }
 // Envoy's failure_mode_allow would decide. A part of Check that panics has no effect on
 // the parts before it.
 func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	return s.check(ctx, func() (envoy.Request, error) { return envoy.Parse(req), nil })
+	out, err := s.check(ctx,
+		func() (envoy.Request, error) { return envoy.Parse(req), nil },
+		func(reply *envoy.Reply) outcome { return outcome{response: reply.Response()} })
+	return out.response, err
 }
 
-// Answer is Check for a request in its wire form. It returns an error only if that is no
+// Answer is Check for messages on the wire. It returns an error only if the request is no
 // protobuf.
-func (s *Server) Answer(ctx context.Context, c *envoy.Call) (*authv3.CheckResponse, error) {
-	return s.check(ctx, c.Read)
+func (s *Server) Answer(ctx context.Context, c *envoy.Call) (*envoy.Answer, error) {
+	out, err := s.check(ctx, c.Read, func(reply *envoy.Reply) outcome { return outcome{answer: reply.Answer()} })
+	return out.answer, err
 }
 
-// check answers the request that read returns. If read returns an error, check does too.
-func (s *Server) check(ctx context.Context, read func() (envoy.Request, error)) (*authv3.CheckResponse, error) {
+// check answers the request that read returns, in the form that send brings the reply
+// into. If read returns an error, check returns that error.
+func (s *Server) check(ctx context.Context, read func() (envoy.Request, error), send func(*envoy.Reply) outcome) (outcome, error) {
 	start := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, s.budget(ctx))
+	ctx, cancel := context.WithTimeout(ctx, s.mayWait(ctx))
 	defer cancel()
 	overloaded := s.underWay.Add(1) > int64(s.cfg.MaxChecks)
 	defer s.underWay.Add(-1)
 
 	var r envoy.Request
 	var unreadable error
-	d := Decision{Policy: PolicyRun} // until the policy is known
+	var out outcome
+	d := &Decision{Policy: PolicyRun} // until the policy is known
 	decided := s.guard(ctx, "deciding", func() {
 		if r, unreadable = read(); unreadable == nil {
-			s.decide(ctx, r, &d, overloaded)
+			s.decide(ctx, r, d, overloaded)
 		}
 	})
 	if unreadable != nil {
-		return nil, unreadable
+		return outcome{}, unreadable
 	}
-	out, ok := s.failures[d.Policy]
-	if !ok {
-		out = s.failures[PolicyRun]
-	}
-	if decided {
-		s.guard(ctx, "answering", func() { out = conclude(d, s.cfg.Headers) })
+	answer := drafts.Get().(*draft)
+	defer drafts.Put(answer)
+	record := &answer.record
+	answered := decided && s.guard(ctx, "answering", func() {
+		answer.write(d, s.cfg.Headers)
+		out = send(&answer.reply)
+	})
+	if !answered {
+		failure, ok := s.failures[d.Policy]
+		if !ok {
+			failure = s.failures[PolicyRun]
+		}
+		d, record, out = &failure.decision, &failure.record, failure.outcome
 	}
 
-	s.guard(ctx, "counting", func() { s.metrics.count(out.decision, time.Since(start)) })
+	s.guard(ctx, "counting", func() { s.metrics.count(d, time.Since(start)) })
 	s.guard(ctx, "logging", func() {
 		if s.log.Enabled(ctx, slog.LevelDebug) {
-			s.log.LogAttrs(ctx, slog.LevelDebug, "decided", attributes(out.record)...)
+			s.log.LogAttrs(ctx, slog.LevelDebug, "decided", attributes(record)...)
 		}
 	})
-	s.guard(ctx, "looking for config warnings", func() { s.diagnose(ctx, r, out.decision) })
-	return out.response, nil
+	s.guard(ctx, "looking for config warnings", func() { s.diagnose(ctx, r, d) })
+	return out, nil
 }
 
-// outcome is a decision with its record and with the response to Envoy.
+// outcome is the response to Envoy, in the form that was asked for.
 type outcome struct {
-	decision Decision
-	record   *gatev1.Decision
 	response *authv3.CheckResponse
+	answer   *envoy.Answer
 }
 
-func conclude(d Decision, form HeaderForm) outcome {
-	r := record(d)
-	return outcome{d, r, answer(d, r, form).Response()}
+// failure is what becomes of a request whose decision or answer panicked.
+type failure struct {
+	decision Decision
+	draft
+	outcome
 }
 
-// newFailures returns the outcome, by policy, of a request whose decision or answer
-// panicked. These outcomes are made at the start, so that none of it can fail later.
-func (s *Server) newFailures() map[Policy]outcome {
-	failures := make(map[Policy]outcome)
+// newFailures returns the failures by policy. They are made at the start, so that none of
+// it can fail later.
+func (s *Server) newFailures() map[Policy]*failure {
+	failures := make(map[Policy]*failure)
 	for _, p := range []Policy{PolicyRun, PolicyAssistant, PolicyUnknown, PolicyNone} {
-		d := Decision{Policy: p, Reason: ReasonOK}
-		d.apply(finding{reason: ReasonInternal, wait: after(failureRetry), fails: s.failsClosed()}, false)
-		failures[p] = conclude(d, s.cfg.Headers)
+		f := &failure{decision: Decision{Policy: p, Reason: ReasonOK}}
+		f.decision.apply(finding{reason: ReasonInternal, wait: after(failureRetry), fails: s.failsClosed()}, false)
+		f.write(&f.decision, s.cfg.Headers)
+		f.outcome = outcome{f.reply.Response(), f.reply.Answer()}
+		failures[p] = f
 	}
 	return failures
 }
 
-// budget is how long this Check may wait for Redis: REDIS_TIMEOUT, but at most three
+// mayWait is how long this Check may wait for Redis: REDIS_TIMEOUT, but at most three
 // quarters of the time that Envoy gives. The rest is for the way back.
-func (s *Server) budget(ctx context.Context) time.Duration {
+func (s *Server) mayWait(ctx context.Context) time.Duration {
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		return s.cfg.RedisTimeout

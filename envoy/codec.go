@@ -50,7 +50,7 @@ var calls = sync.Pool{New: func() any { return new(Call) }}
 
 // Checker answers Checks in their wire form.
 type Checker interface {
-	Answer(ctx context.Context, c *Call) (*authv3.CheckResponse, error)
+	Answer(ctx context.Context, c *Call) (*Answer, error)
 }
 
 // Register adds the service of Envoy's external authorization to a server that has the
@@ -83,8 +83,9 @@ func check(srv any, ctx context.Context, receive func(any) error, intercept grpc
 	})
 }
 
-// Codec is the codec for a server on which [Register] was called: calls are read from the
-// wire, and all other messages are those of the generated code.
+// Codec is the codec for a server on which [Register] was called. It hands over Checks and
+// their answers as they are on the wire. All other messages are those of the generated
+// code.
 type Codec struct{ generated encoding.CodecV2 }
 
 // NewCodec returns a codec.
@@ -105,4 +106,9 @@ func (c Codec) Unmarshal(data mem.BufferSlice, v any) error {
 }
 
 // Marshal implements [encoding.CodecV2].
-func (c Codec) Marshal(v any) (mem.BufferSlice, error) { return c.generated.Marshal(v) }
+func (c Codec) Marshal(v any) (mem.BufferSlice, error) {
+	if a, ok := v.(*Answer); ok {
+		return a.slice[:], nil
+	}
+	return c.generated.Marshal(v)
+}

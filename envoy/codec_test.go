@@ -23,17 +23,17 @@ import (
 // echo answers with what it read of the request.
 type echo struct{}
 
-func said(r Request) *authv3.CheckResponse {
+func said(r Request) *Reply {
 	user, lines := r.Header("x-user-id")
-	return Reply{Status: 429, Body: fmt.Sprint(r.Method, " ", r.Path, " ", r.Policy, " ", r.Peer.Addr, " ", user, " ", lines, " ", r.Claim("p", "sub"))}.Response()
+	return &Reply{Status: 429, Body: fmt.Sprint(r.Method, " ", r.Path, " ", r.Policy, " ", r.Peer.Addr, " ", user, " ", lines, " ", r.Claim("p", "sub"))}
 }
 
-func (echo) Answer(_ context.Context, c *Call) (*authv3.CheckResponse, error) {
+func (echo) Answer(_ context.Context, c *Call) (*Answer, error) {
 	r, err := c.Read()
 	if err != nil {
 		return nil, err
 	}
-	return said(r), nil
+	return said(r).Answer(), nil
 }
 
 // serve starts a server with the codec and the service, and returns a client.
@@ -87,7 +87,7 @@ func TestCallsAreApart(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if got, want := resp.GetDeniedResponse().GetBody(), said(Parse(req)).GetDeniedResponse().GetBody(); got != want {
+				if got, want := resp.GetDeniedResponse().GetBody(), said(Parse(req)).Body; got != want {
 					t.Errorf("got  %.200s\nwant %.200s", got, want)
 				}
 			}

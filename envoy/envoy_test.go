@@ -93,11 +93,16 @@ func TestPeer(t *testing.T) {
 // TestResponse checks what Envoy could misunderstand: if the status is missing or 0, the
 // request passes, whatever else the response holds.
 func TestResponse(t *testing.T) {
-	allowed := Reply{Headers: []Header{{"ratelimit", "x"}}}.Response()
+	var reply Reply
+	reply.AddHeader("ratelimit", []byte("x"))
+	allowed := reply.Response()
 	if allowed.GetStatus() == nil || allowed.GetStatus().GetCode() != int32(codes.OK) || len(allowed.GetOkResponse().GetResponseHeadersToAdd()) != 1 {
 		t.Errorf("allowed: %v", allowed)
 	}
-	denied := Reply{Status: 503, Body: "{}", Headers: []Header{{"retry-after", "1"}}}.Response()
+	reply.Reset()
+	reply.Status, reply.Body = 503, "{}"
+	reply.AddHeader("retry-after", []byte("1"))
+	denied := reply.Response()
 	if denied.GetStatus().GetCode() != int32(codes.PermissionDenied) || denied.GetDeniedResponse().GetStatus().GetCode() != 503 || denied.GetDeniedResponse().GetBody() != "{}" {
 		t.Errorf("denied: %v", denied)
 	}

@@ -182,8 +182,10 @@ func parseHop(s string) (netip.Addr, bool) {
 		ip, err := netip.ParseAddr(strings.TrimSuffix(inside, "]"))
 		return plain(ip), err == nil
 	}
-	if ap, err := netip.ParseAddrPort(s); err == nil {
-		return plain(ap.Addr()), true
+	if strings.Contains(s, ":") { // else there is no port, and the error would cost memory
+		if ap, err := netip.ParseAddrPort(s); err == nil {
+			return plain(ap.Addr()), true
+		}
 	}
 	whole, err := netip.ParseAddr(s)
 	host, ok := withoutPort(s)
@@ -216,12 +218,14 @@ func plain(ip netip.Addr) netip.Addr { return ip.Unmap().WithZone("") }
 // ipSubject returns the subject of an address. An IPv6 client can choose any address of
 // its /64, so the /64 has the bucket.
 func ipSubject(ip netip.Addr) string {
+	var scratch [64]byte
+	b := append(scratch[:0], "ip:"...)
 	if ip.Is4() {
-		return "ip:" + ip.String()
+		return string(ip.AppendTo(b))
 	}
 	prefix, err := ip.Prefix(64)
 	if err != nil {
 		return unknownIP
 	}
-	return "ip:" + prefix.String()
+	return string(prefix.AppendTo(b))
 }

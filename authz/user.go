@@ -91,11 +91,17 @@ func (i identifier) user(r envoy.Request) (subject string, from UserSource) {
 		case id == "":
 			return "", UserNone
 		}
-		// Hashed, so that text of the client's neither forms a key nor is stored.
-		sum := sha256.Sum256([]byte(id))
-		return kind + base64.RawURLEncoding.EncodeToString(sum[:16]), source
+		return userSubject(kind, id), source
 	}
 	return "", UserNone
+}
+
+// userSubject returns the subject of a user. The id is hashed, so that text of the client's
+// neither forms a key nor is stored.
+func userSubject(kind, id string) string {
+	var scratch [64]byte
+	sum := sha256.Sum256([]byte(id))
+	return string(base64.RawURLEncoding.AppendEncode(append(scratch[:0], kind...), sum[:16]))
 }
 
 // claimedUser reads the claim of a verified token. A JSON number is exact below 2^53.

@@ -9,9 +9,9 @@ import (
 )
 
 type metrics struct {
-	decisions      *prometheus.CounterVec
+	decisions      *counters
 	shadowed       *prometheus.CounterVec
-	callers        *prometheus.CounterVec
+	callers        *counters
 	configWarnings *prometheus.CounterVec
 	ambiguous      prometheus.Counter
 	unknownIP      prometheus.Counter
@@ -23,10 +23,10 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer, s *Server, users UserSources) *metrics {
 	f := promauto.With(reg)
 	m := &metrics{
-		decisions: f.NewCounterVec(prometheus.CounterOpts{
+		decisions: newCounters(f.NewCounterVec(prometheus.CounterOpts{
 			Name: "refrakt_gate_decisions_total",
 			Help: "Requests decided, by policy, verdict (allow, deny) and reason.",
-		}, []string{"policy", "verdict", "reason"}),
+		}, []string{"policy", "verdict", "reason"})),
 		shadowed: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "refrakt_gate_shadow_denials_total",
 			Help: "Requests that a check in shadow mode would have denied.",
@@ -35,10 +35,10 @@ func newMetrics(reg prometheus.Registerer, s *Server, users UserSources) *metric
 			Name: "refrakt_gate_shadow_active",
 			Help: "1 while a check (limit, queue) is in shadow mode and denies nothing, 0 while it is enforced.",
 		}, []string{"check", "policy"}),
-		callers: f.NewCounterVec(prometheus.CounterOpts{
+		callers: newCounters(f.NewCounterVec(prometheus.CounterOpts{
 			Name: "refrakt_gate_callers_total",
 			Help: "Requests whose buckets were asked, by where the address of the client and its user were found.",
-		}, []string{"ip_from", "user_from"}),
+		}, []string{"ip_from", "user_from"})),
 		configWarnings: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "refrakt_gate_envoy_doubts_total",
 			Help: "Requests that show that Envoy is not set up as the gate expects, by the setting that the warning is about.",

@@ -112,8 +112,9 @@ func (s *Server) Answer(ctx context.Context, c *envoy.Call) (*envoy.Answer, erro
 // into. If read returns an error, check returns that error.
 func (s *Server) check(ctx context.Context, read func() (envoy.Request, error), send func(*envoy.Reply) outcome) (outcome, error) {
 	start := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, s.mayWait(ctx))
-	defer cancel()
+	budget := newBudget(ctx, s.mayWait(ctx))
+	defer budget.stop()
+	ctx = budget
 	overloaded := s.underWay.Add(1) > int64(s.cfg.MaxChecks)
 	defer s.underWay.Add(-1)
 

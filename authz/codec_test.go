@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc/mem"
@@ -26,7 +27,7 @@ var codecs = map[string]func(context.Context, *Server, []byte) ([]byte, error){
 			return nil, err
 		}
 		data, err := wire.Marshal(answer)
-		return data[0].ReadOnlyData(), err
+		return data.Materialize(), err
 	},
 	"standard": func(ctx context.Context, s *Server, request []byte) ([]byte, error) {
 		req := new(authv3.CheckRequest)
@@ -46,8 +47,23 @@ var (
 	calls = sync.Pool{New: func() any { return new(envoy.Call) }}
 )
 
-// encode is the request on the wire. A tilde becomes a byte that is no UTF-8; the generated
-// code would not write that.
+// byCodec runs a test once for each codec.
+func byCodec(t *testing.T, name string, test func(t *testing.T, codec string)) {
+	t.Helper()
+	for codec := range codecs {
+		t.Run(name+"/"+codec, func(t *testing.T) { test(t, codec) })
+	}
+}
+
+// inBubbleByCodec runs a test once for each codec, each in a bubble of synctest.
+func inBubbleByCodec(t *testing.T, name string, test func(t *testing.T, codec string)) {
+	t.Helper()
+	byCodec(t, name, func(t *testing.T, codec string) {
+		synctest.Test(t, func(t *testing.T) { test(t, codec) })
+	})
+}
+
+// encode is a CheckRequest on the wire.
 func encode(tb testing.TB, req *authv3.CheckRequest) []byte {
 	tb.Helper()
 	request, err := proto.Marshal(req)
@@ -57,10 +73,10 @@ func encode(tb testing.TB, req *authv3.CheckRequest) []byte {
 	return request
 }
 
-// ask has the request answered by the codec.
-func ask(ctx context.Context, tb testing.TB, codec string, s *Server, req *authv3.CheckRequest) *authv3.CheckResponse {
+// decode reads the answer to a Check, which must be one.
+func decode(tb testing.TB, check func() ([]byte, error)) *authv3.CheckResponse {
 	tb.Helper()
-	answer, err := codecs[codec](ctx, s, encode(tb, req))
+	answer, err := check()
 	if err != nil {
 		tb.Fatalf("Check: %v", err)
 	}
@@ -69,4 +85,11 @@ func ask(ctx context.Context, tb testing.TB, codec string, s *Server, req *authv
 		tb.Fatalf("the answer is no CheckResponse: %v", err)
 	}
 	return resp
+}
+
+// ask has a request answered by a codec.
+func ask(ctx context.Context, tb testing.TB, codec string, s *Server, req *authv3.CheckRequest) *authv3.CheckResponse {
+	tb.Helper()
+	request := encode(tb, req)
+	return decode(tb, func() ([]byte, error) { return codecs[codec](ctx, s, request) })
 }

@@ -35,7 +35,7 @@ func TestPanicIsAVerdict(t *testing.T) {
 		"no limits, queue deny": {func(c *Config) { c.LimitEnabled = false; c.QueueFailureMode = FailDeny }, http.StatusServiceUnavailable},
 	}
 	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
+		byCodec(t, name, func(t *testing.T, codec string) {
 			cfg := config(t)
 			tt.change(&cfg)
 			var calls []string
@@ -44,10 +44,7 @@ func TestPanicIsAVerdict(t *testing.T) {
 			reg := prometheus.NewRegistry()
 			s := New(cfg, Limits{tiers, tiers}, limiter, panickingQueue{}, reg, slog.New(slog.NewTextHandler(&log, nil)))
 			for range 3 {
-				resp, err := s.Check(t.Context(), checkRequest("203.0.113.9", "/assistant", true))
-				if err != nil {
-					t.Fatalf("Check: %v", err)
-				}
+				resp := ask(t.Context(), t, codec, s, checkRequest("203.0.113.9", "/assistant", true))
 				compare(t, resp, tt.status, `{"detail":"The gateway failed. Please retry later."}`, "5")
 			}
 			if n := metrictest.Value(t, reg, "refrakt_gate_decisions_total", "policy", "assistant", "reason", "internal", "verdict", verdict(tt.status != 0)); n != 3 {
@@ -110,7 +107,7 @@ func TestEveryPartMayPanic(t *testing.T) {
 		"anything that can be logged": {take: takes, record: all, enabled: all, reason: ReasonOK},
 	}
 	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
+		byCodec(t, name, func(t *testing.T, codec string) {
 			var log bytes.Buffer
 			var calls []string
 			handler := panickingHandler{slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}), no, no}
@@ -125,10 +122,7 @@ func TestEveryPartMayPanic(t *testing.T) {
 			if tt.spoil != nil {
 				tt.spoil(s)
 			}
-			resp, err := s.Check(t.Context(), checkRequest("203.0.113.9", "//run", true))
-			if err != nil {
-				t.Fatalf("Check: %v", err)
-			}
+			resp := ask(t.Context(), t, codec, s, checkRequest("203.0.113.9", "//run", true))
 			compare(t, resp, tt.status, tt.body, tt.retry)
 			if tt.reason != "" {
 				if n := metrictest.Value(t, reg, "refrakt_gate_decisions_total", "policy", "run", "reason", string(tt.reason), "verdict", verdict(tt.status != 0)); n != 1 {
@@ -138,7 +132,7 @@ func TestEveryPartMayPanic(t *testing.T) {
 					t.Errorf("metadata has reason %v, want %s", got, tt.reason)
 				}
 			}
-			if tt.said != "" && (strings.Count(log.String(), tt.said) != 1 || !strings.Contains(log.String(), "authz.(*Server).Check")) {
+			if tt.said != "" && (strings.Count(log.String(), tt.said) != 1 || !strings.Contains(log.String(), "authz.(*Server).check(")) {
 				t.Errorf("want %q with a stack, got:\n%s", tt.said, &log)
 			}
 			if n := metrictest.Value(t, reg, "refrakt_gate_checks_in_progress"); n != 0 {

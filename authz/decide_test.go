@@ -104,7 +104,7 @@ func TestCheckOrder(t *testing.T) {
 	}
 	for name, tt := range tests {
 		for _, raw := range []bool{false, true} {
-			t.Run(name, func(t *testing.T) {
+			byCodec(t, name, func(t *testing.T, codec string) {
 				cfg := config(t)
 				if tt.change != nil {
 					tt.change(&cfg)
@@ -130,10 +130,7 @@ func TestCheckOrder(t *testing.T) {
 				if tt.policy != "" {
 					req.Attributes.ContextExtensions = map[string]string{"policy": tt.policy}
 				}
-				resp, err := s.Check(t.Context(), req)
-				if err != nil {
-					t.Fatalf("Check: %v", err)
-				}
+				resp := ask(t.Context(), t, codec, s, req)
 				if got := strings.Join(calls, ", "); got != tt.want.calls {
 					t.Errorf("asked: %s\nwant:  %s", got, tt.want.calls)
 				}

@@ -1,6 +1,8 @@
 package authz
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"testing"
 
@@ -12,40 +14,70 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
-// FuzzCheck: whatever CheckRequest comes, the answer is a verdict that can be sent, and nothing panics.
+// byKeys is a limiter whose answer depends on the caller alone: it refuses callers with a
+// user, and is away for half of the others.
+type byKeys struct{}
+
+func (byKeys) Take(_ context.Context, l quota.Limit, keys ...string) (quota.Result, error) {
+	last := keys[len(keys)-1]
+	if len(keys) == 1 && last[len(last)-1]%2 == 0 {
+		return quota.Result{}, quota.ErrUnavailable
+	}
+	return quota.Result{Limit: l, Taken: len(keys) == 1, Debt: l.Interval}, nil
+}
+
+func (byKeys) Refund(context.Context, quota.Result, ...string) error { return errors.New("unused") }
+
+// FuzzCheck: whatever CheckRequest comes, the answer is a verdict that can be sent, and
+// nothing panics. Both codecs give the same answer, unless the generated code does not
+// take the CheckRequest.
 func FuzzCheck(f *testing.F) {
 	for _, path := range []string{"/run", "/assistant?user_id=ann", "/ping", "/r%75n%0a", ""} {
 		for _, raw := range []bool{true, false} {
-			seed, err := proto.Marshal(checkRequest("10.0.0.1", path, raw, line{"x-forwarded-for", "203.0.113.9, 10.0.0.2"}, line{"x-user-id", "ann"}, line{"x-ratelimit-tier", "premium"}))
-			if err != nil {
-				f.Fatal(err)
-			}
-			f.Add(seed)
+			f.Add(encode(f, checkRequest("10.0.0.1", path, raw, line{"x-forwarded-for", "203.0.113.9, 10.0.0.2"}, line{"x-user-id", "ann"}, line{"x-ratelimit-tier", "premium"})))
 		}
 	}
 	cfg := config(f)
 	cfg.UserSources, cfg.JWTPayload, cfg.JWTUserClaim, cfg.JWTTierClaim = UserSources{UserJWT, UserHeader, UserQuery}, "p", "sub", "plan"
-	s := New(cfg, Limits{tiers, tiers}, quota.NewMemory(), nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
-	f.Fuzz(func(t *testing.T, wire []byte) {
-		req := new(authv3.CheckRequest)
-		if proto.Unmarshal(wire, req) != nil {
+	servers := make(map[string]*Server)
+	for codec := range codecs {
+		servers[codec] = New(cfg, Limits{tiers, tiers}, byKeys{}, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	}
+	f.Fuzz(func(t *testing.T, request []byte) {
+		answer, err := codecs["wire"](t.Context(), servers["wire"], request)
+		protobuf := proto.Unmarshal(request, new(authv3.CheckRequest)) == nil
+		if err != nil {
+			if protobuf {
+				t.Fatalf("an error: %v", err)
+			}
 			return
 		}
-		resp, err := s.Check(t.Context(), req)
+		resp := verdictOf(t, answer)
+		if !protobuf {
+			return
+		}
+		answer, err = codecs["standard"](t.Context(), servers["standard"], request)
 		if err != nil {
-			t.Fatalf("an error: %v", err)
+			t.Fatalf("an error by the generated code alone: %v", err)
 		}
-		if resp.GetStatus() == nil {
-			t.Fatal("no status: Envoy takes that for leave to pass")
-		}
-		if denied := resp.GetDeniedResponse() != nil; denied != (resp.GetStatus().GetCode() == int32(codes.PermissionDenied)) {
-			t.Fatalf("denied %v with code %v", denied, resp.GetStatus())
-		}
-		if _, err := proto.Marshal(resp); err != nil {
-			t.Fatalf("an answer that can't be sent: %v", err)
-		}
-		if resp.GetDynamicMetadata().GetFields()["reason"].GetStringValue() == string(ReasonInternal) {
-			t.Fatal("a panic")
+		if standard := verdictOf(t, answer); !proto.Equal(resp, standard) {
+			t.Fatalf("on the wire %v\nelse        %v", resp, standard)
 		}
 	})
+}
+
+// verdictOf reads an answer and checks that Envoy can't mistake it.
+func verdictOf(t *testing.T, answer []byte) *authv3.CheckResponse {
+	t.Helper()
+	resp := decode(t, func() ([]byte, error) { return answer, nil })
+	if resp.GetStatus() == nil {
+		t.Fatal("no status: Envoy takes that for leave to pass")
+	}
+	if denied := resp.GetDeniedResponse() != nil; denied != (resp.GetStatus().GetCode() == int32(codes.PermissionDenied)) {
+		t.Fatalf("denied %v with code %v", denied, resp.GetStatus())
+	}
+	if resp.GetDynamicMetadata().GetFields()["reason"].GetStringValue() == string(ReasonInternal) {
+		t.Fatal("a panic")
+	}
+	return resp
 }

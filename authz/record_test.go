@@ -39,6 +39,10 @@ func TestRecordIsFilled(t *testing.T) {
 // TestRecordIsShown: the metadata for Envoy and the log line hold the same fields and
 // values, each under its name in decision.proto.
 func TestRecordIsShown(t *testing.T) {
+	byCodec(t, "", recordIsShown)
+}
+
+func recordIsShown(t *testing.T, codec string) {
 	var log bytes.Buffer
 	cfg := config(t)
 	cfg.LimitShadow = everywhere
@@ -46,10 +50,7 @@ func TestRecordIsShown(t *testing.T) {
 	queue := fakeQueue{calls: &calls, shed: backpressure.StateOK, admit: backpressure.StateFull}
 	s := New(cfg, Limits{tiers, tiers}, fakeLimiter{&calls, denies}, queue, prometheus.NewRegistry(),
 		slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
-	resp, err := s.Check(t.Context(), checkRequest("203.0.113.9", "/run", true))
-	if err != nil {
-		t.Fatal(err)
-	}
+	resp := ask(t.Context(), t, codec, s, checkRequest("203.0.113.9", "/run", true))
 	var line map[string]any
 	if err := json.Unmarshal(log.Bytes(), &line); err != nil {
 		t.Fatalf("%v:\n%s", err, &log)

@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -215,7 +216,7 @@ func TestShadow(t *testing.T) {
 // TestTooManyChecks: a Check above the limit gets a verdict at once, and costs no token.
 func TestTooManyChecks(t *testing.T) {
 	for mode, status := range map[FailureMode]int{FailLocal: http.StatusServiceUnavailable, FailDeny: http.StatusServiceUnavailable, FailAllow: 0} {
-		synctest.Test(t, func(t *testing.T) {
+		inBubbleByCodec(t, string(mode), func(t *testing.T, codec string) {
 			cfg := config(t)
 			cfg.MaxChecks, cfg.LimitFailureMode = 2, mode
 			release := make(chan struct{})
@@ -226,29 +227,25 @@ func TestTooManyChecks(t *testing.T) {
 			}}
 			reg := prometheus.NewRegistry()
 			s := New(cfg, Limits{tiers, tiers}, limiter, nil, reg, slog.New(slog.DiscardHandler))
-			ask := func() *authv3.CheckResponse {
-				resp, err := s.Check(t.Context(), checkRequest("203.0.113.9", "/run", true))
-				if err != nil {
-					t.Errorf("Check: %v", err)
-				}
-				return resp
+			ask := func(path string) *authv3.CheckResponse {
+				return ask(t.Context(), t, codec, s, checkRequest("203.0.113.9", path, true))
 			}
 			first := make(chan *authv3.CheckResponse)
-			go func() { first <- ask() }()
+			go func() { first <- ask("/run") }()
 			synctest.Wait()
-			go func() { first <- ask() }()
+			go func() { first <- ask("/run") }()
 			synctest.Wait()
 			if n := metrictest.Value(t, reg, "refrakt_gate_checks_in_progress"); n != 2 {
 				t.Errorf("%v in progress, want 2", n)
 			}
-			compare(t, ask(), status, `{"detail":"The gateway is overloaded. Please retry later."}`, "5")
-			if resp, _ := s.Check(t.Context(), checkRequest("203.0.113.9", "/ping", true)); resp.GetStatus().GetCode() != 0 {
+			compare(t, ask("/run"), status, `{"detail":"The gateway is overloaded. Please retry later."}`, "5")
+			if ask("/ping").GetStatus().GetCode() != 0 {
 				t.Error("a request that is not guarded is denied")
 			}
 			close(release)
 			compare(t, <-first, 0, "", "")
 			compare(t, <-first, 0, "", "")
-			compare(t, ask(), 0, "", "") // there is room again
+			compare(t, ask("/run"), 0, "", "") // there is room again
 			if n := metrictest.Value(t, reg, "refrakt_gate_decisions_total", "policy", "run", "reason", "overloaded"); n != 1 {
 				t.Errorf("counted %v times, want once", n)
 			}
@@ -292,32 +289,27 @@ func TestDeadline(t *testing.T) {
 		"Envoy's has passed": {-time.Second, 0},
 	}
 	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				ctx := t.Context()
-				if tt.envoy != 0 {
-					var cancel context.CancelFunc
-					ctx, cancel = context.WithTimeout(ctx, tt.envoy)
-					defer cancel()
-				}
-				var calls []string
-				limiter := fakeLimiter{&calls, func(ctx context.Context, _ quota.Limit) (quota.Result, error) {
-					<-ctx.Done()
-					return quota.Result{}, errors.Join(quota.ErrUnavailable, ctx.Err())
-				}}
-				cfg := config(t)
-				cfg.LimitFailureMode = FailDeny
-				s := New(cfg, Limits{tiers, tiers}, limiter, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
-				start := time.Now()
-				resp, err := s.Check(ctx, checkRequest("203.0.113.9", "/run", true))
-				if err != nil {
-					t.Fatalf("Check: %v", err)
-				}
-				if waited := time.Since(start); waited != tt.want {
-					t.Errorf("waited %v, want %v", waited, tt.want)
-				}
-				compare(t, resp, 503, `{"detail":"The rate limiter is unavailable. Please retry later."}`, "5")
-			})
+		inBubbleByCodec(t, name, func(t *testing.T, codec string) {
+			ctx := t.Context()
+			if tt.envoy != 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, tt.envoy)
+				defer cancel()
+			}
+			var calls []string
+			limiter := fakeLimiter{&calls, func(ctx context.Context, _ quota.Limit) (quota.Result, error) {
+				<-ctx.Done()
+				return quota.Result{}, errors.Join(quota.ErrUnavailable, ctx.Err())
+			}}
+			cfg := config(t)
+			cfg.LimitFailureMode = FailDeny
+			s := New(cfg, Limits{tiers, tiers}, limiter, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+			start := time.Now()
+			resp := ask(ctx, t, codec, s, checkRequest("203.0.113.9", "/run", true))
+			if waited := time.Since(start); waited != tt.want {
+				t.Errorf("waited %v, want %v", waited, tt.want)
+			}
+			compare(t, resp, 503, `{"detail":"The rate limiter is unavailable. Please retry later."}`, "5")
 		})
 	}
 }
@@ -329,30 +321,23 @@ func TestMalformed(t *testing.T) {
 	nilLine := checkRequest("203.0.113.9", "/run", true)
 	nilLine.Attributes.Request.Http.HeaderMap.Headers = []*corev3.HeaderValue{nil, {}}
 	tests := map[string]*authv3.CheckRequest{
-		"nil":                    nil,
-		"empty":                  {},
-		"empty attributes":       {Attributes: &authv3.AttributeContext{}},
-		"no HTTP":                noHTTP,
-		"no path":                checkRequest("203.0.113.9", "", true),
-		"nil header lines":       nilLine,
-		"a header of 1 MB":       checkRequest("10.0.0.1", "/run", true, line{"x-forwarded-for", strings.Repeat("1.1.1.1,", 1<<17)}, line{"x-user-id", strings.Repeat("x", 1<<20)}),
-		"a path of 1 MB":         checkRequest("10.0.0.1", "/run"+strings.Repeat("/.;%0a", 150_000)+"?"+strings.Repeat("user_id=%ff&", 80_000), true),
-		"invalid UTF-8":          checkRequest("\xff", "/run?user_id=\xff", true, line{"x-user-id", "\xff"}, line{"cf-connecting-ip", "\xff"}),
-		"10,000 hops":            checkRequest("10.0.0.1", "/run", false, line{"x-forwarded-for", strings.Repeat("10.0.0.1,", 10_000)}),
-		"an extension of 1 MB":   {Attributes: &authv3.AttributeContext{ContextExtensions: map[string]string{"policy": strings.Repeat("x", 1<<20)}}},
-		"an extension, no UTF-8": {Attributes: &authv3.AttributeContext{ContextExtensions: map[string]string{"policy": "\xff"}}},
+		"nil":                  nil,
+		"empty":                {},
+		"empty attributes":     {Attributes: &authv3.AttributeContext{}},
+		"no HTTP":              noHTTP,
+		"no path":              checkRequest("203.0.113.9", "", true),
+		"nil header lines":     nilLine,
+		"a header of 1 MB":     checkRequest("10.0.0.1", "/run", true, line{"x-forwarded-for", strings.Repeat("1.1.1.1,", 1<<17)}, line{"x-user-id", strings.Repeat("x", 1<<20)}),
+		"a path of 1 MB":       checkRequest("10.0.0.1", "/run"+strings.Repeat("/.;%0a", 150_000)+"?"+strings.Repeat("user_id=%ff&", 80_000), true),
+		"a value, no UTF-8":    checkRequest("203.0.113.9", "/run", true, line{"x-user-id", "\xff"}, line{"cf-connecting-ip", "\xff"}),
+		"10,000 hops":          checkRequest("10.0.0.1", "/run", false, line{"x-forwarded-for", strings.Repeat("10.0.0.1,", 10_000)}),
+		"an extension of 1 MB": {Attributes: &authv3.AttributeContext{ContextExtensions: map[string]string{"policy": strings.Repeat("x", 1<<20)}}},
 	}
 	for name, req := range tests {
-		t.Run(name, func(t *testing.T) {
+		byCodec(t, name, func(t *testing.T, codec string) {
 			s := New(config(t), Limits{tiers, tiers}, quota.NewMemory(), nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 			for i := range 11 {
-				resp, err := s.Check(t.Context(), req)
-				if err != nil {
-					t.Fatalf("Check: %v", err)
-				}
-				if _, err := proto.Marshal(resp); err != nil {
-					t.Fatalf("the answer can't be marshalled: %v", err)
-				}
+				resp := ask(t.Context(), t, codec, s, req)
 				// No request gets around the limit: the eleventh is denied.
 				if denied := resp.GetStatus().GetCode() != 0; i == 10 && !denied {
 					t.Error("eleven requests passed a bucket of ten")
@@ -362,13 +347,35 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
+// TestNoUTF8: text that is no UTF-8 is no protobuf, but gets a verdict where it can be
+// read.
+func TestNoUTF8(t *testing.T) {
+	const mark = "~" // becomes such a byte
+	for name, req := range map[string]*authv3.CheckRequest{
+		"peer, path, header": checkRequest(mark, "/run?user_id="+mark, false, line{"x-user-id", mark}, line{mark, ""}),
+		"policy":             {Attributes: &authv3.AttributeContext{ContextExtensions: map[string]string{"policy": mark}}},
+	} {
+		request := bytes.ReplaceAll(encode(t, req), []byte(mark), []byte("\xff"))
+		if _, err := codecs["standard"](t.Context(), nil, request); err == nil {
+			t.Fatalf("%s: the generated code reads it", name)
+		}
+		s := New(config(t), Limits{tiers, tiers}, quota.NewMemory(), nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		for i := range 11 {
+			resp := decode(t, func() ([]byte, error) { return codecs["wire"](t.Context(), s, request) })
+			if denied := resp.GetStatus().GetCode() != 0; i == 10 && !denied {
+				t.Errorf("%s: eleven requests passed a bucket of ten", name)
+			}
+		}
+	}
+}
+
 // TestNothingPrivateInLogs checks that the log holds no address and no user, even at debug.
 func TestNothingPrivateInLogs(t *testing.T) {
 	var log strings.Builder
 	s := New(config(t), Limits{tiers, tiers}, quota.NewMemory(), nil, prometheus.NewRegistry(),
 		slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
-	if _, err := s.Check(t.Context(), checkRequest("203.0.113.9", "/run?user_id=secret-q", true, line{"x-user-id", "secret-user"})); err != nil {
-		t.Fatal(err)
+	for codec := range codecs {
+		ask(t.Context(), t, codec, s, checkRequest("203.0.113.9", "/run?user_id=secret-q", true, line{"x-user-id", "secret-user"}))
 	}
 	if !strings.Contains(log.String(), "decided") {
 		t.Error("no line at debug")

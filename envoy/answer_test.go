@@ -68,11 +68,13 @@ func TestAnswer(t *testing.T) {
 // TestAnswersAreApart: an answer does not change when its reply is used again.
 func TestAnswersAreApart(t *testing.T) {
 	var r Reply
+	r.AddHeader("a", []byte(strings.Repeat("x", 10_000))) // memory for all that follows
+	r.Reset()
 	r.AddHeader("a", []byte("1"))
 	first := r.Answer()
 	before := string(first.ReadOnlyData())
 	r.Reset()
-	r.AddHeader("b", []byte("2"))
+	r.AddHeader("b", []byte(strings.Repeat("2", 1000)))
 	r.AddText("c", "d")
 	sameAnswer(t, &r)
 	if string(first.ReadOnlyData()) != before {

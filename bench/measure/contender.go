@@ -1,0 +1,64 @@
+package measure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/refrakt-hub/refrakt-gate/bench/load"
+	"github.com/refrakt-hub/refrakt-gate/bench/process"
+	"github.com/refrakt-hub/refrakt-gate/bench/servers"
+)
+
+// Contender is one row of a table: a server and what it is asked.
+type Contender struct {
+	Name string
+	// Of is the contender that this one is compared with, besides the first of the table; empty: none.
+	Of      string
+	Servers []*servers.Server // asked in turn
+	Behind  []*process.Process
+	Traffic *load.Traffic
+	Conns   int // 0: two
+	// Want is what nearly all answers must say.
+	Want load.Verdict
+	Warm time.Duration
+	// Drive puts on the load instead of Traffic.
+	Drive func(context.Context, load.Load) (load.Result, error)
+	// Ruler says that the contender is the measure of the time in Redis.
+	Ruler bool
+}
+
+// The least share of the answers that must be as wanted, and the greatest that may be no verdict at all.
+const (
+	leastWanted = 0.95
+	mostFailed  = 0.005
+)
+
+// measure is one run.
+func (c *Contender) measure(ctx context.Context, g *process.Group, inFlight int, span time.Duration) (Sample, error) {
+	l := load.Load{Conns: 2, InFlight: inFlight, Traffic: c.Traffic, Warm: c.Warm, Measure: span}
+	if c.Conns > 0 {
+		l.Conns = c.Conns
+	}
+	for _, s := range c.Servers {
+		l.Addrs = append(l.Addrs, s.Addr)
+	}
+	var a, b snapshot
+	var errA, errB error
+	l.Begin = func() { a, errA = c.take(ctx, g, true) }
+	l.End = func() { b, errB = c.take(ctx, g, false) }
+	drive := c.Drive
+	if drive == nil {
+		drive = func(ctx context.Context, l load.Load) (load.Result, error) { return l.Run(ctx) }
+	}
+	result, err := drive(ctx, l)
+	if err := errors.Join(err, errA, errB); err != nil {
+		return Sample{}, err
+	}
+	s := between(a, b, result)
+	if s.Share[c.Want] < leastWanted || s.Share[load.Failed] > mostFailed {
+		return s, fmt.Errorf("wrong answers: allowed, limited, shed, failed are %v; want %s", result.Counts, c.Want)
+	}
+	return s, nil
+}

@@ -1,0 +1,68 @@
+package measure
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/refrakt-hub/refrakt-gate/bench/process"
+)
+
+// Plan says how a comparison is measured.
+type Plan struct {
+	Rounds  int
+	Measure time.Duration // of each run
+	// Foreign is how many cores other processes may use. A run in which they used more is repeated.
+	Foreign  float64
+	Progress io.Writer
+}
+
+// tries is how often a run is made until others use little enough of the machine.
+const tries = 3
+
+// Compare lets the contenders take turns, in reversed order every second round.
+func (p Plan) Compare(ctx context.Context, g *process.Group, name string, inFlight int, contenders []Contender) (*Table, error) {
+	t := &Table{InFlight: inFlight, Contenders: contenders, Rounds: make([][]Sample, p.Rounds)}
+	for round := range t.Rounds {
+		t.Rounds[round] = make([]Sample, len(contenders))
+		order := make([]int, len(contenders))
+		for i := range order {
+			order[i] = i
+		}
+		if round%2 == 1 {
+			slices.Reverse(order)
+		}
+		for _, i := range order {
+			c := &contenders[i]
+			fmt.Fprintf(p.Progress, "%s, %d in flight, round %d of %d: %s\n", name, inFlight, round+1, p.Rounds, c.Name)
+			s, err := p.quiet(ctx, g, c, inFlight)
+			if err != nil {
+				return nil, fmt.Errorf("%s, %s, %d in flight: %w", name, c.Name, inFlight, err)
+			}
+			t.Rounds[round][i] = s
+			if s.Foreign > p.Foreign {
+				t.Noisy++
+			}
+		}
+	}
+	return t, nil
+}
+
+// quiet repeats a run while other processes disturb it, and returns the one that was disturbed least.
+func (p Plan) quiet(ctx context.Context, g *process.Group, c *Contender, inFlight int) (best Sample, err error) {
+	for try := range tries {
+		s, err := c.measure(ctx, g, inFlight, p.Measure)
+		if err != nil {
+			return s, err
+		}
+		if try == 0 || s.Foreign < best.Foreign {
+			best = s
+		}
+		if best.Foreign <= p.Foreign {
+			break
+		}
+	}
+	return best, nil
+}

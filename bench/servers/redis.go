@@ -1,0 +1,101 @@
+// Package servers starts what is measured, each on the loopback and a port that the kernel chose.
+package servers
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/refrakt-hub/refrakt-gate/bench/process"
+)
+
+// Redis is a redis-server with nothing on disk.
+type Redis struct {
+	*process.Process
+	*redis.Client
+
+	Addr string
+}
+
+// StartRedis starts a redis-server.
+func StartRedis(g *process.Group, name string) (*Redis, error) {
+	addr, err := freePort(g.Context())
+	if err != nil {
+		return nil, err
+	}
+	_, port, _ := net.SplitHostPort(addr)
+	socket := filepath.Join(g.Dir, name+".sock")
+	p, err := g.Start(name, nil, "redis-server", "--bind", "127.0.0.1", "--port", port, "--unixsocket", socket,
+		"--save", "", "--appendonly", "no", "--dir", g.Dir)
+	if err != nil {
+		return nil, err
+	}
+	r := &Redis{Process: p, Addr: addr, Client: redis.NewClient(&redis.Options{Network: "unix", Addr: socket, MaxRetries: -1, PoolSize: 2})}
+	return r, p.Until(func() error { return r.Ping(g.Context()).Err() })
+}
+
+// URL is the server's address as QUEUE_URL takes it.
+func (r *Redis) URL() string { return "redis://" + r.Addr + "/0" }
+
+// Command is how often a command was called, and the microseconds that it took in all.
+type Command struct{ Calls, Micros float64 }
+
+// Commands is what INFO says of each command.
+func (r *Redis) Commands(ctx context.Context) (map[string]Command, error) {
+	text, err := r.Info(ctx, "commandstats").Result()
+	if err != nil {
+		return nil, fmt.Errorf("ask Redis for its commands: %w", err)
+	}
+	commands := make(map[string]Command)
+	for line := range strings.Lines(text) {
+		name, numbers, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "cmdstat_"), ":")
+		if !ok {
+			continue
+		}
+		var c Command
+		if _, err := fmt.Sscanf(numbers, "calls=%f,usec=%f", &c.Calls, &c.Micros); err != nil {
+			return nil, fmt.Errorf("read %q: %w", line, err)
+		}
+		commands[name] = c
+	}
+	return commands, nil
+}
+
+// UsedMemory is the bytes that Redis says it uses.
+func (r *Redis) UsedMemory(ctx context.Context) (int64, error) {
+	text, err := r.Info(ctx, "memory").Result()
+	if err != nil {
+		return 0, fmt.Errorf("ask Redis for its memory: %w", err)
+	}
+	_, rest, _ := strings.Cut(text, "used_memory:")
+	var n int64
+	if _, err := fmt.Sscan(rest, &n); err != nil {
+		return 0, fmt.Errorf("read used_memory: %w", err)
+	}
+	return n, nil
+}
+
+// freePort returns an address of the loopback that nobody listens on.
+func freePort(ctx context.Context) (string, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// listens is nil if something accepts connections at addr.
+func listens(ctx context.Context, addr string) error {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}

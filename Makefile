@@ -7,7 +7,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GOTOOL := go tool -modfile=$(CURDIR)/tools/go.mod
 VENV := .venv
 
-.PHONY: help setup envoys redis prometheus build release run demo test load chaos soak fuzz lint generate clean ci
+.PHONY: help setup envoys redis prometheus build release run demo test load chaos soak bench-check fuzz lint generate clean ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,7 @@ test: setup ## Run all tests: unit, bucket stores on a real Redis, end to end on
 	go test -race -shuffle=on ./...
 	cd test && go vet -tags load,chaos ./... && go test -race -shuffle=on ./...
 	cd test/kubernetes && go vet ./... && go test -shuffle=on ./...
+	cd bench && go vet ./... && go test -race -shuffle=on ./...
 
 load: setup ## Play 12 minutes of load and write a report (LOAD_REPORT_DIR, default test/load/report); exit 1 if an expectation fails
 	cd test && go test -tags load -run '^TestLoad$$' -count=1 -timeout 30m -v ./load
@@ -53,6 +54,9 @@ chaos: setup ## Break what the gate depends on, under traffic, and write a repor
 
 soak: setup ## Break Redis over and over for 10 minutes (SOAK=10m); exit 1 if the gate grows
 	cd test && SOAK='$(SOAK)' go test -tags chaos -run '^TestSoak$$' -count=1 -timeout 60m -v ./chaos
+
+bench-check: redis ## Compare what a request costs on any machine with bench/bounds.yaml; exit 1 if a bound is exceeded
+	@cd bench && go build -o ../bin/bench . && exec ../bin/bench check
 
 FUZZ ?= 300000x
 fuzz: ## Run each fuzz target for a number of executions (FUZZ=300000x) or a time (FUZZ=1m)
@@ -67,6 +71,7 @@ lint: ## Run golangci-lint and buf
 	$(GOTOOL) golangci-lint run ./...
 	cd test && $(GOTOOL) golangci-lint run --build-tags load,chaos ./...
 	cd test/kubernetes && $(GOTOOL) golangci-lint run ./...
+	cd bench && $(GOTOOL) golangci-lint run ./...
 	cd proto && $(GOTOOL) buf lint
 
 generate: ## Generate the Go code of proto/

@@ -5,16 +5,19 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
+	"github.com/refrakt-hub/refrakt-gate/bench/check"
 	"github.com/refrakt-hub/refrakt-gate/bench/measure"
 	"github.com/refrakt-hub/refrakt-gate/bench/process"
 	"github.com/refrakt-hub/refrakt-gate/bench/servers"
+	"github.com/refrakt-hub/refrakt-gate/bench/work"
 )
 
 // measure measures the groups one after the other.
 func (o *options) measure(ctx context.Context, names []string) error {
 	for _, name := range names {
-		if groups[name] == nil {
+		if groups[name] == nil && name != "check" {
 			return fmt.Errorf("no group is called %q: see bench --help", name)
 		}
 	}
@@ -27,9 +30,29 @@ func (o *options) measure(ctx context.Context, names []string) error {
 		return err
 	}
 	for _, name := range names {
-		if err := o.group(ctx, name); err != nil {
+		do := func() error { return o.group(ctx, name) }
+		if name == "check" {
+			do = func() error { return o.check(ctx) }
+		}
+		if err := do(); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// check compares the first gate with the bounds.
+func (o *options) check(ctx context.Context) error {
+	bounds, err := check.ReadBounds(o.bounds)
+	if err != nil {
+		return err
+	}
+	findings, err := check.Check{Gate: o.gates[0], Progress: o.plan.Progress}.Run(ctx)
+	if err != nil {
+		return err
+	}
+	if wrong := bounds.Compare(o.out, findings); len(wrong) > 0 {
+		return fmt.Errorf("the bounds in %s were not kept:\n  %s", o.bounds, strings.Join(wrong, "\n  "))
 	}
 	return nil
 }
@@ -86,19 +109,19 @@ func (o *options) group(ctx context.Context, name string) error {
 
 type group struct {
 	about string
-	kinds []kind
+	kinds []work.Kind
 }
 
 var groups = map[string]*group{
-	"limit":   {"Everything that the gate does.", []kind{allowed, refused, shedRun, shedAssistant, runAdmitted, runAssistant}},
-	"allowed": {"Callers whose buckets have tokens: 100 000 of them, at random.", []kind{allowed}},
-	"refused": {"50 callers whose buckets are empty but for a token each 2 s.", []kind{refused}},
-	"shed":    {"60 jobs wait (`QUEUE_MAX_PENDING=40`), and 5 of them leave and come each second.", []kind{shedRun, shedAssistant}},
-	"run":     {"`/run` takes tokens and a place in the queue, `/assistant` only tokens; the settings of both are the same.", []kind{runAdmitted, runAssistant}},
+	"limit":   {"Everything that the gate does.", []work.Kind{work.Allowed, work.Refused, work.ShedRun, work.ShedAssistant, work.Run, work.RunAssistant}},
+	"allowed": {"Callers whose buckets have tokens: 100 000 of them, at random.", []work.Kind{work.Allowed}},
+	"refused": {"50 callers whose buckets are empty but for a token each 2 s.", []work.Kind{work.Refused}},
+	"shed":    {"60 jobs wait (`QUEUE_MAX_PENDING=40`), and 5 of them leave and come each second.", []work.Kind{work.ShedRun, work.ShedAssistant}},
+	"run":     {"`/run` takes tokens and a place in the queue, `/assistant` only tokens; the settings of both are the same.", []work.Kind{work.Run, work.RunAssistant}},
 }
 
 // contenders starts the no-op, Redis alone and each gate at each kind of work.
-func (o *options) contenders(g *process.Group, kinds []kind) ([]measure.Contender, error) {
+func (o *options) contenders(g *process.Group, kinds []work.Kind) ([]measure.Contender, error) {
 	noop, err := servers.StartNoop(g, "noop", true, servers.OK())
 	if err != nil {
 		return nil, err
@@ -111,24 +134,22 @@ func (o *options) contenders(g *process.Group, kinds []kind) ([]measure.Contende
 	if err != nil {
 		return nil, err
 	}
-	list := []measure.Contender{noopContender(noop)}
-	stacks := make([]gateStack, len(o.gates))
+	list := []measure.Contender{work.Noop(noop)}
+	stacks := make([]*work.Stack, len(o.gates))
 	for i, gate := range o.gates {
-		stacks[i] = gateStack{g: g, gate: gate, name: fmt.Sprintf("gate-%d", i), running: make(map[condition]*servers.Server)}
+		stacks[i] = work.NewStack(g, gate, fmt.Sprintf("gate-%d", i))
 	}
 	for _, k := range kinds {
-		for i := range stacks {
-			c, err := stacks[i].contender(k)
+		for i, stack := range stacks {
+			c, err := stack.Contender(k)
 			if err != nil {
-				return nil, fmt.Errorf("start %s: %w", stacks[i].gate.Name, err)
+				return nil, err
 			}
 			if i > 0 {
-				c.Of = contenderName(o.gates[0], k)
+				c.Of = work.Name(o.gates[0], k)
 			}
 			list = append(list, c)
 		}
 	}
 	return append(list, ruler), nil
 }
-
-func contenderName(gate servers.Gate, k kind) string { return gate.Name + ", " + k.String() }

@@ -16,6 +16,7 @@ import (
 type options struct {
 	root     string
 	gates    []servers.Gate
+	bounds   string
 	inFlight []int
 	plan     measure.Plan
 
@@ -23,6 +24,9 @@ type options struct {
 }
 
 const usage = `usage: bench [flags] GROUP...
+       bench [flags] check
+
+check compares what a request costs on any machine with the bounds of a file, and exits with 1 if one is exceeded.
 
 Groups:
   limit     all kinds of work below in one table
@@ -53,6 +57,7 @@ func parse(help io.Writer, args []string) (*options, []string, error) {
 		o.gates = append(o.gates, servers.Gate{Name: parts[0], Binary: parts[1], Env: parts[2:]})
 		return nil
 	})
+	f.StringVar(&o.bounds, "bounds", "bounds.yaml", "the `file` with the bounds of check")
 	f.IntVar(&o.plan.Rounds, "rounds", 3, "rounds of each comparison")
 	f.DurationVar(&o.plan.Measure, "measure", 1200*time.Millisecond, "time measured in each run")
 	f.Float64Var(&o.plan.Foreign, "foreign", 0.15, "`cores` that other processes may use; a run in which they used more is repeated")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 )
 
 // MaxCaller is the highest number of a caller.
@@ -63,22 +64,24 @@ func digits(b []byte, n int) {
 	}
 }
 
-// callers picks whose request is sent next.
+// callers picks whose request is sent next on one connection.
 type callers struct {
 	first, n int
-	inTurn   bool
+	turn     *atomic.Int64 // of all connections; nil: at random
 	random   *rand.PCG
-	i, step  int
 }
 
-func newCallers(t *Traffic, conn, conns int) *callers {
-	return &callers{t.First, t.Callers, t.InTurn, rand.NewPCG(rand.Uint64(), uint64(conn)), conn - conns, conns}
+func newCallers(t *Traffic, r *run) *callers {
+	c := &callers{first: t.First, n: t.Callers, random: rand.NewPCG(rand.Uint64(), rand.Uint64())}
+	if t.InTurn {
+		c.turn = &r.turn
+	}
+	return c
 }
 
 func (c *callers) next() int {
-	if c.inTurn {
-		c.i += c.step
-		return c.first + c.i%c.n
+	if c.turn != nil {
+		return c.first + int((c.turn.Add(1)-1)%int64(c.n))
 	}
 	return c.first + int(c.random.Uint64()%uint64(c.n))
 }

@@ -79,7 +79,7 @@ func grpcTraffic(path string, m proto.Message, judge func(string, string, []byte
 		Callers: callers,
 		fields: []hpack.HeaderField{
 			{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: path},
-			{Name: ":authority", Value: "gate"}, {Name: "te", Value: "trailers"}, {Name: "grpc-timeout", Value: "250m"},
+			{Name: ":authority", Value: "gate"}, {Name: "te", Value: "trailers"}, {Name: timeoutHeader, Value: "250m"},
 			{Name: "content-type", Value: "application/grpc"},
 		},
 		varying: message, varyingIsBody: true, judge: judge,

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -221,7 +222,7 @@ func (h *h2conn) send() error {
 		}
 		return h.framer.WriteData(id, true, h.varying.block)
 	}
-	block = append(block[:len(block):len(block)], h.varying.block...)
+	block = append(slices.Clip(block), h.varying.block...)
 	return h.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndHeaders: true, EndStream: true})
 }
 

@@ -39,6 +39,7 @@ type run struct {
 	phase atomic.Int32
 	left  atomic.Int64 // requests to send, if the Load has a Count
 	count bool
+	turn  atomic.Int64 // callers that were picked in turn
 	until time.Time
 }
 
@@ -86,7 +87,7 @@ func (l Load) Run(ctx context.Context) (Result, error) {
 		}
 		wg.Go(func() {
 			defer c.Close()
-			result, err := l.Traffic.drive(r, c, share, newCallers(l.Traffic, i, len(conns)))
+			result, err := l.Traffic.drive(r, c, share, newCallers(l.Traffic, r))
 			mu.Lock()
 			defer mu.Unlock()
 			total.merge(&result)

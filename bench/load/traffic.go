@@ -2,6 +2,7 @@ package load
 
 import (
 	"net"
+	"slices"
 
 	"golang.org/x/net/http2/hpack"
 )
@@ -9,7 +10,7 @@ import (
 // Traffic is what a run sends, and how its answers are read.
 type Traffic struct {
 	// Callers is how many there are, from First on; each has an address and a user. InTurn says that they come one
-	// after the other, on several connections about so; otherwise each request is of a random one.
+	// after the other; otherwise each request is of a random one.
 	First, Callers int
 	InTurn         bool
 
@@ -28,6 +29,20 @@ func (t *Traffic) Of(first, callers int) *Traffic {
 	other.First, other.Callers = first, callers
 	return &other
 }
+
+// Patient returns the same traffic of clients that wait for seconds, so that a machine that stalls changes no answer.
+func (t *Traffic) Patient() *Traffic {
+	other := *t
+	other.fields = slices.Clone(t.fields)
+	for i, f := range other.fields {
+		if f.Name == timeoutHeader {
+			other.fields[i].Value = "20S"
+		}
+	}
+	return &other
+}
+
+const timeoutHeader = "grpc-timeout"
 
 func (t *Traffic) drive(r *run, c net.Conn, inFlight int, who *callers) (Result, error) {
 	if t.http1 {

@@ -35,15 +35,33 @@ const (
 	mostFailed  = 0.005
 )
 
-// measure is one run.
-func (c *Contender) measure(ctx context.Context, g *process.Group, inFlight int, span time.Duration) (Sample, error) {
-	l := load.Load{Conns: 2, InFlight: inFlight, Traffic: c.Traffic, Warm: c.Warm, Measure: span}
+var errWrongAnswers = errors.New("wrong answers")
+
+// For is a run that takes some time, after the contender's warm-up.
+func (c *Contender) For(ctx context.Context, g *process.Group, inFlight int, span time.Duration) (Sample, error) {
+	l := c.Load(inFlight, 0)
+	l.Warm, l.Measure = c.Warm, span
+	return c.run(ctx, g, l)
+}
+
+// Exactly is a run of so many requests, without a warm-up.
+func (c *Contender) Exactly(ctx context.Context, g *process.Group, inFlight int, count int64) (Sample, error) {
+	return c.run(ctx, g, c.Load(inFlight, count))
+}
+
+// Load is the load of a run of so many requests.
+func (c *Contender) Load(inFlight int, count int64) load.Load {
+	l := load.Load{Conns: 2, InFlight: inFlight, Count: count, Traffic: c.Traffic}
 	if c.Conns > 0 {
 		l.Conns = c.Conns
 	}
 	for _, s := range c.Servers {
 		l.Addrs = append(l.Addrs, s.Addr)
 	}
+	return l
+}
+
+func (c *Contender) run(ctx context.Context, g *process.Group, l load.Load) (Sample, error) {
 	var a, b snapshot
 	var errA, errB error
 	l.Begin = func() { a, errA = c.take(ctx, g, true) }
@@ -58,7 +76,7 @@ func (c *Contender) measure(ctx context.Context, g *process.Group, inFlight int,
 	}
 	s := between(a, b, result)
 	if s.Share[c.Want] < leastWanted || s.Share[load.Failed] > mostFailed {
-		return s, fmt.Errorf("wrong answers: allowed, limited, shed, failed are %v; want %s", result.Counts, c.Want)
+		return s, fmt.Errorf("%w: allowed, limited, shed, failed are %v; want %s", errWrongAnswers, result.Counts, c.Want)
 	}
 	return s, nil
 }

@@ -2,6 +2,7 @@ package measure
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -50,19 +51,27 @@ func (p Plan) Compare(ctx context.Context, g *process.Group, name string, inFlig
 	return t, nil
 }
 
-// quiet repeats a run while other processes disturb it, and returns the one that was disturbed least.
+// quiet repeats a run while other processes disturb it, and returns the one that was disturbed least. A run with wrong
+// answers is repeated too: a machine that stalls makes the gate answer without Redis.
 func (p Plan) quiet(ctx context.Context, g *process.Group, c *Contender, inFlight int) (best Sample, err error) {
-	for try := range tries {
-		s, err := c.measure(ctx, g, inFlight, p.Measure)
-		if err != nil {
-			return s, err
-		}
-		if try == 0 || s.Foreign < best.Foreign {
-			best = s
+	found := false
+	for range tries {
+		s, runErr := c.For(ctx, g, inFlight, p.Measure)
+		switch {
+		case runErr != nil && !errors.Is(runErr, errWrongAnswers):
+			return s, runErr
+		case runErr != nil:
+			err = runErr
+			continue
+		case !found || s.Foreign < best.Foreign:
+			found, best = true, s
 		}
 		if best.Foreign <= p.Foreign {
 			break
 		}
+	}
+	if !found {
+		return best, err
 	}
 	return best, nil
 }

@@ -80,7 +80,7 @@ func askAgain(c net.Conn, ask []byte, deadline time.Time, stop *atomic.Bool, see
 			return err
 		}
 		if line[0] != ':' {
-			return fmt.Errorf("Redis said %q", line)
+			return fmt.Errorf("answer of Redis: %q", line)
 		}
 		seen.Add(1)
 	}

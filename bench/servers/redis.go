@@ -89,13 +89,3 @@ func freePort(ctx context.Context) (string, error) {
 	defer l.Close()
 	return l.Addr().String(), nil
 }
-
-// listens is nil if something accepts connections at addr.
-func listens(ctx context.Context, addr string) error {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return err
-	}
-	return c.Close()
-}

@@ -6,8 +6,9 @@ SHELL := /bin/bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GOTOOL := go tool -modfile=$(CURDIR)/tools/go.mod
 VENV := .venv
+BENCH_VENV := bench/.venv
 
-.PHONY: help setup envoys redis prometheus build release run demo test load chaos soak bench-check fuzz lint generate clean ci
+.PHONY: help setup envoys redis prometheus build release run demo test load chaos soak bench bench-check fuzz lint generate clean ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +17,10 @@ setup: $(VENV)/installed envoys redis prometheus ## Fetch what tests and demo ne
 
 $(VENV)/installed: examples/requirements-dev.txt examples/api/requirements.txt scripts/venv.sh
 	scripts/venv.sh $(VENV) examples/requirements-dev.txt
+	@touch $@
+
+$(BENCH_VENV)/installed: bench/python/requirements.txt examples/api/requirements.txt scripts/venv.sh
+	scripts/venv.sh $(BENCH_VENV) bench/python/requirements.txt
 	@touch $@
 
 envoys: $(VENV)/installed
@@ -55,6 +60,10 @@ chaos: setup ## Break what the gate depends on, under traffic, and write a repor
 soak: setup ## Break Redis over and over for 10 minutes (SOAK=10m); exit 1 if the gate grows
 	cd test && SOAK='$(SOAK)' go test -tags chaos -run '^TestSoak$$' -count=1 -timeout 60m -v ./chaos
 
+BENCH_DIR ?= $(CURDIR)/docs/performance
+bench: $(VENV)/installed $(BENCH_VENV)/installed redis ## Measure the gate for 8 minutes, write tables and plots (BENCH_DIR, default docs/performance; BENCH_PEER=PATH: an envoyproxy/ratelimit, too)
+	@cd bench && go build -o ../bin/bench . && exec ../bin/bench -out '$(BENCH_DIR)' -peer '$(BENCH_PEER)' all
+
 bench-check: redis ## Compare what a request costs on any machine with bench/bounds.yaml; exit 1 if a bound is exceeded
 	@cd bench && go build -o ../bin/bench . && exec ../bin/bench check
 
@@ -81,4 +90,4 @@ ci: ## Run everything CI runs
 	.ci/run
 
 clean: ## Remove what was built and fetched into this folder
-	rm -rf bin dist $(VENV)
+	rm -rf bin dist $(VENV) $(BENCH_VENV)

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/refrakt-hub/refrakt-gate/bench/report"
 	"github.com/refrakt-hub/refrakt-gate/bench/servers"
 )
 
@@ -30,10 +31,11 @@ func run(ctx context.Context, out, progress io.Writer, args []string) error {
 	if len(args) > 0 && args[0] == "serve" {
 		return servers.Serve(ctx, out, args[1:])
 	}
-	o, names, err := parse(progress, args)
+	o, err := parse(progress, args)
 	if err != nil {
 		return err
 	}
 	o.out, o.plan.Progress = out, progress
-	return o.measure(ctx, names)
+	b := &bench{options: o, ctx: ctx, report: report.New()}
+	return b.run()
 }

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -14,67 +15,122 @@ import (
 
 // options is what the command line says.
 type options struct {
-	root     string
-	gates    []servers.Gate
-	bounds   string
-	inFlight []int
-	plan     measure.Plan
+	root, envoy, python, peer string // folder of the sources, and programs
+	gates                     []servers.Gate
+	checks                    bool // measure for the bounds, no sections
+	bounds                    string
+	sections                  []section
+	inFlight                  []int
+	plan                      measure.Plan
+	workers                   int
+	callers, jobs             int // the most that the gate is tried with
+	dir                       string
 
 	out io.Writer
 }
 
-const usage = `usage: bench [flags] GROUP...
+const usage = `usage: bench [flags] WHAT...
        bench [flags] check
 
-check compares what a request costs on any machine with the bounds of a file, and exits with 1 if one is exceeded.
+Measures the gate on this machine, and writes tables (Markdown) to standard output or, with plots, to a folder.
+check compares what a request costs on any machine with bounds, and exits with 1 if one is exceeded.
 
-Groups:
-  limit     all kinds of work below in one table
-  allowed   callers whose buckets have tokens
-  refused   callers whose buckets are empty
-  shed      requests that a full queue refuses, /run and /assistant
-  run       /run (buckets and a place in the queue) beside /assistant
-
-All are compared with a gRPC service that answers at once (no-op).
-
+What to measure:
+  all       everything up to the empty line
+%s
 Flags:
 `
 
-func parse(help io.Writer, args []string) (*options, []string, error) {
-	o := &options{}
+func parse(help io.Writer, args []string) (options, error) {
+	var o options
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(help)
 	f.Usage = func() {
-		fmt.Fprint(help, usage)
+		fmt.Fprintf(help, usage, strings.Replace(sectionList(), "  "+parts[0].name, "\n  "+parts[0].name, 1))
 		f.PrintDefaults()
 	}
-	f.StringVar(&o.root, "root", "..", "the `folder` of refrakt-gate's sources")
-	f.Func("variant", "a gate to compare, as `NAME,BINARY[,SETTING=VALUE...]`; BINARY may be a folder with sources, which is built;\nrepeat it: the first is what the others are compared with; without it the gate of -root is measured", func(text string) error {
-		parts := strings.Split(text, ",")
-		if len(parts) < 2 || parts[0] == "" || parts[1] == "" {
-			return fmt.Errorf("%q is not NAME,BINARY", text)
-		}
-		o.gates = append(o.gates, servers.Gate{Name: parts[0], Binary: parts[1], Env: parts[2:]})
-		return nil
+	f.StringVar(&o.root, "root", "..", "`folder` of refrakt-gate's sources")
+	f.StringVar(&o.envoy, "envoy", "", "Envoy's `binary` (default that of make setup)")
+	f.StringVar(&o.python, "python", "", "Python's `binary`, with python/requirements.txt (default that of make bench)")
+	f.StringVar(&o.peer, "peer", "", "`binary` of envoyproxy/ratelimit, to be measured too")
+	f.Func("variant", "a gate, as `NAME,BINARY[,SETTING=VALUE...]`; BINARY may be a folder with sources, which is built.\n"+
+		"Repeat it to compare gates with the first of them. Without it, the gate of -root is measured", func(text string) error {
+		gate, err := variant(text)
+		o.gates = append(o.gates, gate)
+		return err
 	})
-	f.StringVar(&o.bounds, "bounds", "bounds.yaml", "the `file` with the bounds of check")
-	f.IntVar(&o.plan.Rounds, "rounds", 3, "rounds of each comparison")
+	f.StringVar(&o.bounds, "bounds", "bounds.yaml", "`file` with the bounds of check")
+	f.StringVar(&o.dir, "out", "", "`folder` for README.md and plots (default: tables to standard output)")
+	f.IntVar(&o.plan.Rounds, "rounds", 4, "rounds of a comparison; what grows is measured in half as many")
 	f.DurationVar(&o.plan.Measure, "measure", 1200*time.Millisecond, "time measured in each run")
-	f.Float64Var(&o.plan.Foreign, "foreign", 0.15, "`cores` that other processes may use; a run in which they used more is repeated")
-	inFlight := f.String("inflight", "1,50,200", "requests in flight")
+	f.Float64Var(&o.plan.Foreign, "foreign", 0.15, "`cores` that other processes may use; a run in which they use more is repeated twice at most")
+	f.IntVar(&o.workers, "workers", 1, "Envoy's worker threads")
+	f.IntVar(&o.callers, "callers", 1_000_000, "most callers to try")
+	f.IntVar(&o.jobs, "jobs", 100_000, "most waiting jobs to try")
+	inFlight := f.String("inflight", "50,200", "requests in flight, a `list`, where it does not grow")
 	if err := f.Parse(args); err != nil {
-		return nil, nil, err
-	}
-	for text := range strings.SplitSeq(*inFlight, ",") {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 {
-			return nil, nil, fmt.Errorf("-inflight: %q is not a positive number", text)
-		}
-		o.inFlight = append(o.inFlight, n)
+		return o, err
 	}
 	if f.NArg() == 0 {
 		f.Usage()
-		return nil, nil, fmt.Errorf("say which group to measure")
+		return o, fmt.Errorf("say what to measure")
 	}
-	return o, f.Args(), nil
+	if err := o.paths(); err != nil {
+		return o, err
+	}
+	var err error
+	if o.inFlight, err = numbers(*inFlight); err != nil {
+		return o, fmt.Errorf("-inflight: %w", err)
+	}
+	if o.checks = f.Arg(0) == "check" && f.NArg() == 1; !o.checks {
+		o.sections, err = sectionsOf(f.Args())
+	}
+	return o, err
+}
+
+// paths sets the paths that are not given and makes all of them absolute, because programs run in folders of their own.
+func (o *options) paths() error {
+	if len(o.gates) == 0 {
+		o.gates = []servers.Gate{{Name: "gate", Binary: o.root}}
+	}
+	if o.envoy == "" {
+		o.envoy = filepath.Join(o.root, ".venv/bin/envoy")
+	}
+	if o.python == "" {
+		o.python = filepath.Join(o.root, "bench/.venv/bin/python")
+	}
+	paths := []*string{&o.root, &o.envoy, &o.python, &o.peer}
+	for i := range o.gates {
+		paths = append(paths, &o.gates[i].Binary)
+	}
+	for _, path := range paths {
+		if *path == "" {
+			continue
+		}
+		absolute, err := filepath.Abs(*path)
+		if err != nil {
+			return fmt.Errorf("find %s: %w", *path, err)
+		}
+		*path = absolute
+	}
+	return nil
+}
+
+func variant(text string) (servers.Gate, error) {
+	parts := strings.Split(text, ",")
+	if len(parts) < 2 || parts[0] == "" || parts[1] == "" {
+		return servers.Gate{}, fmt.Errorf("%q is not NAME,BINARY", text)
+	}
+	return servers.Gate{Name: parts[0], Binary: parts[1], Env: parts[2:]}, nil
+}
+
+func numbers(list string) (all []int, err error) {
+	for text := range strings.SplitSeq(list, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			return nil, fmt.Errorf("%q is not a positive number", text)
+		}
+		all = append(all, n)
+	}
+	return all, nil
 }

@@ -106,8 +106,7 @@ func (c Check) redisTime(g *process.Group) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	time := func(s measure.Sample) float64 { return s.RedisTime }
-	return []Finding{{"Redis time per take", work.Allowed.String(), t.Ratio(1, time, 0, time)}}, nil
+	return []Finding{{"Redis time per take", work.Allowed.String(), t.Ratio(1, 0, measure.RedisTime)}}, nil
 }
 
 // anyNumber of cores may be used by others: all that is compared here does not depend on them.

@@ -2,7 +2,6 @@ package measure
 
 import (
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 )
@@ -52,75 +51,129 @@ func (t *Table) Values(contender int, f Field) Spread {
 	return SpreadOf(values)
 }
 
-// Ratio is the spread of the ratios of a to b within the rounds.
-func (t *Table) Ratio(a int, f Field, b int, g Field) Spread {
+// Pairs is the spread of what f makes of a and b within the rounds, without the rounds in which f says no.
+func (t *Table) Pairs(a, b int, f func(a, b Sample) (float64, bool)) Spread {
 	var values []float64
 	for _, round := range t.Rounds {
-		if by := g(round[b]); by > 0 {
-			values = append(values, f(round[a])/by)
+		if v, ok := f(round[a], round[b]); ok {
+			values = append(values, v)
 		}
 	}
 	return SpreadOf(values)
 }
 
-func (t *Table) ruler() int {
-	return slices.IndexFunc(t.Contenders, func(c Contender) bool { return c.Ruler })
+// Ratio is the spread of the ratios of a's number to b's.
+func (t *Table) Ratio(a, b int, f Field) Spread {
+	return t.Pairs(a, b, func(a, b Sample) (float64, bool) { return f(a) / f(b), f(b) > 0 })
 }
 
-// The numbers of a sample that tables compare.
-func rate(s Sample) float64      { return s.Rate }
-func p99(s Sample) float64       { return s.P99 }
-func serverCPU(s Sample) float64 { return s.ServerCPU }
-func redisTime(s Sample) float64 { return s.RedisTime }
+// Foreign is what other processes used in each run, in cores.
+func (t *Table) Foreign() (cores []float64) {
+	for _, round := range t.Rounds {
+		for _, s := range round {
+			cores = append(cores, s.Foreign)
+		}
+	}
+	return cores
+}
 
-// Write writes the table as Markdown. Ratios are to the first contender, and to the one that a contender names.
-func (t *Table) Write(out io.Writer) {
-	quiet := ""
-	if t.Noisy > 0 {
-		quiet = fmt.Sprintf("; other processes disturbed %d of %d runs", t.Noisy, len(t.Rounds)*len(t.Contenders))
+// The numbers of a sample that are compared.
+var (
+	Rate       Field = func(s Sample) float64 { return s.Rate }
+	P50        Field = func(s Sample) float64 { return s.P50 }
+	P99        Field = func(s Sample) float64 { return s.P99 }
+	ServerCPU  Field = func(s Sample) float64 { return s.ServerCPU }
+	BehindCPU  Field = func(s Sample) float64 { return s.BehindCPU }
+	RedisCPU   Field = func(s Sample) float64 { return s.RedisCPU }
+	RedisCalls Field = func(s Sample) float64 { return s.RedisCalls }
+	RedisTime  Field = func(s Sample) float64 { return s.RedisTime }
+	Allocs     Field = func(s Sample) float64 { return s.Allocs }
+	Collects   Field = func(s Sample) float64 { return s.GCPerSec }
+	ClientCPU  Field = func(s Sample) float64 { return s.ClientCPU }
+	Foreign    Field = func(s Sample) float64 { return s.Foreign }
+)
+
+// column is one column of the table: what it says of a contender, empty if nothing.
+type column struct {
+	head string
+	cell func(contender int) string
+}
+
+// Rows are the table's head and its rows, without the columns that have nothing to say. Ratios are to the first
+// contender, and to the one that a contender names.
+func (t *Table) Rows() (head []string, rows [][]string) {
+	rows = make([][]string, len(t.Contenders))
+	for _, c := range t.columns() {
+		cells := make([]string, len(t.Contenders))
+		empty := true
+		for i := range t.Contenders {
+			cells[i] = c.cell(i)
+			empty = empty && cells[i] == ""
+		}
+		if empty {
+			continue
+		}
+		head = append(head, c.head)
+		for i := range rows {
+			rows[i] = append(rows[i], cells[i])
+		}
 	}
-	fmt.Fprintf(out, "\n**%d in flight**, %d rounds%s\n\n", t.InFlight, len(t.Rounds), quiet)
-	head := []string{
-		"", "requests/s", "× first", "× of before", "p50 / p99 µs", "p99 × first", "p99 × of before", "CPU µs", "CPU × of before",
-		"Redis CPU µs", "Redis calls", "Redis µs", "× `return 0`", "allocs", "GC/s", "client CPU µs", "allowed/limited/shed/failed %", "foreign cores",
-	}
-	fmt.Fprintf(out, "| %s |\n|%s\n", strings.Join(head, " | "), strings.Repeat("---|", len(head)))
-	for i, c := range t.Contenders {
-		med := func(f Field) float64 { return t.Values(i, f).Median }
-		with := func(name string, f Field) string {
-			other := t.Index(name)
-			if name == "" || other < 0 {
+	return head, rows
+}
+
+func (t *Table) columns() []column {
+	median := func(format string, f Field) func(int) string {
+		return func(i int) string {
+			v := t.Values(i, f).Median
+			if v == 0 {
 				return ""
 			}
-			return t.Ratio(i, f, other, f).String()
+			return fmt.Sprintf(format, v)
 		}
-		ruled := ""
-		if ruler := t.ruler(); ruler >= 0 && med(redisTime) > 0 {
-			ruled = t.Ratio(i, redisTime, ruler, redisTime).String()
+	}
+	to := func(name func(Contender) string, f Field) func(int) string {
+		return func(i int) string {
+			other := t.Index(name(t.Contenders[i]))
+			if other < 0 || t.Values(i, f).Median == 0 || t.Values(other, f).Median == 0 {
+				return ""
+			}
+			return t.Ratio(i, other, f).String()
 		}
-		first := t.Contenders[0].Name
-		cells := []string{
-			c.Name, fmt.Sprintf("%.0f", med(rate)), with(first, rate), with(c.Of, rate),
-			fmt.Sprintf("%.0f / %.0f", med(func(s Sample) float64 { return s.P50 }), med(p99)), with(first, p99), with(c.Of, p99),
-			t.cpuCell(i), with(c.Of, serverCPU),
-			fmt.Sprintf("%.1f", med(func(s Sample) float64 { return s.RedisCPU })),
-			fmt.Sprintf("%.3f", med(func(s Sample) float64 { return s.RedisCalls })),
-			fmt.Sprintf("%.1f", med(redisTime)), ruled,
-			fmt.Sprintf("%.0f", med(func(s Sample) float64 { return s.Allocs })),
-			fmt.Sprintf("%.0f", med(func(s Sample) float64 { return s.GCPerSec })),
-			fmt.Sprintf("%.1f", med(func(s Sample) float64 { return s.ClientCPU })),
-			t.shares(i), fmt.Sprintf("%.2f", med(func(s Sample) float64 { return s.Foreign })),
-		}
-		fmt.Fprintf(out, "| %s |\n", strings.Join(cells, " | "))
+	}
+	first := func(Contender) string { return t.Contenders[0].Name }
+	before := func(c Contender) string { return c.Of }
+	ruler := func(Contender) string { return t.ruler() }
+	return []column{
+		{"", func(i int) string { return t.Contenders[i].Name }},
+		{"requests/s", median("%.0f", Rate)},
+		{"× first row", to(first, Rate)},
+		{"× before", to(before, Rate)},
+		{"p50 µs", median("%.0f", P50)},
+		{"p99 µs", median("%.0f", P99)},
+		{"p99 × first row", to(first, P99)},
+		{"p99 × before", to(before, P99)},
+		{"CPU µs", median("%.1f", ServerCPU)},
+		{"of it behind Envoy", median("%.1f", BehindCPU)},
+		{"CPU × before", to(before, ServerCPU)},
+		{"Redis CPU µs", median("%.1f", RedisCPU)},
+		{"Redis calls", median("%.3f", RedisCalls)},
+		{"Redis µs", median("%.1f", RedisTime)},
+		{"Redis µs × `return 0`", to(ruler, RedisTime)},
+		{"allocations", median("%.0f", Allocs)},
+		{"GC/s", median("%.0f", Collects)},
+		{"client CPU µs", median("%.1f", ClientCPU)},
+		{"allowed/limited/shed/failed %", t.shares},
+		{"foreign cores", median("%.2f", Foreign)},
 	}
 }
 
-func (t *Table) cpuCell(i int) string {
-	cell := fmt.Sprintf("%.1f", t.Values(i, serverCPU).Median)
-	if behind := t.Values(i, func(s Sample) float64 { return s.BehindCPU }).Median; behind > 0 {
-		cell += fmt.Sprintf(" (%.1f behind)", behind)
+func (t *Table) ruler() string {
+	for _, c := range t.Contenders {
+		if c.Ruler {
+			return c.Name
+		}
 	}
-	return cell
+	return ""
 }
 
 func (t *Table) shares(i int) string {

@@ -72,6 +72,15 @@ type Process struct {
 
 // Start starts argv with env and PATH as its whole environment.
 func (g *Group) Start(name string, env []string, argv ...string) (*Process, error) {
+	return g.start(name, false, env, argv)
+}
+
+// StartSilent is Start for a program that writes more to its standard output than anybody will read.
+func (g *Group) StartSilent(name string, env []string, argv ...string) (*Process, error) {
+	return g.start(name, true, env, argv)
+}
+
+func (g *Group) start(name string, silent bool, env, argv []string) (*Process, error) {
 	p := &Process{Name: name, group: g, log: filepath.Join(g.Dir, name+".log"), ended: make(chan struct{})}
 	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -81,7 +90,9 @@ func (g *Group) Start(name string, env []string, argv ...string) (*Process, erro
 	p.cmd = exec.CommandContext(g.ctx, argv[0], argv[1:]...)
 	p.cmd.Dir = g.Dir
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + g.Dir}, env...)
-	p.cmd.Stdout, p.cmd.Stderr = out, out
+	if p.cmd.Stderr = out; !silent {
+		p.cmd.Stdout = out
+	}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // if this process is killed itself
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)

@@ -78,14 +78,3 @@ func (r *Redis) UsedMemory(ctx context.Context) (int64, error) {
 	}
 	return n, nil
 }
-
-// freePort returns an address of the loopback that nobody listens on.
-func freePort(ctx context.Context) (string, error) {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
-}

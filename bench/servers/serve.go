@@ -37,8 +37,11 @@ func Serve(ctx context.Context, out io.Writer, args []string) error {
 }
 
 func ownServer(args []string) (*grpc.Server, error) {
-	if len(args) == 3 && args[0] == "noop" {
+	switch {
+	case len(args) == 3 && args[0] == "noop":
 		return serveNoop(args[1], args[2])
+	case len(args) == 2 && args[0] == "redis_rate":
+		return serveRedisRate(args[1]), nil
 	}
 	return nil, fmt.Errorf("no server is called %q", args)
 }

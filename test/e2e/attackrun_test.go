@@ -28,22 +28,24 @@ func TestNobodyGetsAround(t *testing.T) {
 	redis := redistest.Start(t)
 	api := e2e.StartAPI(t, redis.URL())
 	key, stranger := rsaKey(t), rsaKey(t)
-	var results results
+	var shipped, standard results // of the gate as it is shipped, and with the other codec
 	var jobs sync.Map
 	t.Run("play", func(t *testing.T) {
-		for _, version := range append(e2e.OtherEnvoys(t), "") {
-			t.Run("envoy"+version, func(t *testing.T) {
+		play := func(version string, results *results, settings map[string]string) {
+			t.Run("envoy"+version+settings["GRPC_CODEC"], func(t *testing.T) {
 				t.Parallel()
 				s := &stage{key: key, stranger: stranger, jobs: &jobs}
-				s.byHeaders = startFront(t, version, e2e.ShippedConfig, api, map[string]string{"TRUSTED_PROXIES": "127.0.0.1," + ownAddresses(t)})
-				s.byTokens = startFront(t, version, withJWT(t, &key.PublicKey), api, map[string]string{
-					"TRUSTED_PROXIES": "127.0.0.1,::1," + ownAddresses(t), "USER_ID_SOURCES": "jwt",
-				})
+				byHeaders := map[string]string{"TRUSTED_PROXIES": "127.0.0.1," + ownAddresses(t)}
+				maps.Copy(byHeaders, settings)
+				s.byHeaders = startFront(t, version, e2e.ShippedConfig, api, byHeaders)
+				byTokens := map[string]string{"TRUSTED_PROXIES": "127.0.0.1,::1," + ownAddresses(t), "USER_ID_SOURCES": "jwt"}
+				maps.Copy(byTokens, settings)
+				s.byTokens = startFront(t, version, withJWT(t, &key.PublicKey), api, byTokens)
 				t.Run("by", func(t *testing.T) {
 					for _, protocol := range protocols {
 						t.Run(protocol, func(t *testing.T) {
 							t.Parallel()
-							s.playAll(t, protocol, &results)
+							s.playAll(t, protocol, results)
 						})
 					}
 				})
@@ -52,9 +54,20 @@ func TestNobodyGetsAround(t *testing.T) {
 				wantWarnings(t, s.byTokens)
 			})
 		}
+		for _, version := range append(e2e.OtherEnvoys(t), "") {
+			play(version, &shipped, nil)
+		}
+		play("", &standard, map[string]string{"GRPC_CODEC": "standard"})
 	})
 	if t.Failed() {
 		return
+	}
+	for row, byVersion := range standard.got {
+		for version, got := range byVersion {
+			if want := shipped.got[row][version]; got != want {
+				t.Errorf("%s\nwith GRPC_CODEC=standard: %s, else %s", row, got, want)
+			}
+		}
 	}
 	// A job that no client was told of was hidden in another request.
 	queued, err := redis.Client(t).LRange(t.Context(), "saq:default:queued", 0, -1).Result()
@@ -70,7 +83,7 @@ func TestNobodyGetsAround(t *testing.T) {
 		t.Errorf("%d jobs: the clients that paid have not reached the API", len(queued))
 	}
 
-	file, got := filepath.Join(e2e.Root(), attacksDoc), results.document()
+	file, got := filepath.Join(e2e.Root(), attacksDoc), shipped.document()
 	if *update {
 		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 			t.Fatal(err)

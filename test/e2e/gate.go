@@ -83,12 +83,13 @@ func StartGate(tb testing.TB, settings map[string]string) *Gate {
 	return g
 }
 
-// LaunchGate starts a gate and waits for its telemetry port only.
+// LaunchGate starts a gate and waits for its telemetry port only. GRPC_CODEC of the tests' environment is that of all
+// gates that have no other.
 func LaunchGate(tb testing.TB, settings map[string]string) *Gate {
 	tb.Helper()
 	env := map[string]string{
 		"GRPC_ADDR": "127.0.0.1:0", "TELEMETRY_ADDR": "127.0.0.1:0", "LOG_FORMAT": "json", "SHUTDOWN_DRAIN": "0s",
-		"GORACE": fmt.Sprintf("exitcode=%d", raceExit),
+		"GORACE": fmt.Sprintf("exitcode=%d", raceExit), "GRPC_CODEC": os.Getenv("GRPC_CODEC"),
 	}
 	maps.Copy(env, settings)
 	g := &Gate{}

@@ -339,6 +339,12 @@ func entry(b []byte) (key, value []byte, ok bool) {
 // without one is passed over: its number is returned as 0. A negative length says that b
 // is malformed.
 func field(b []byte) (num protowire.Number, content []byte, n int) {
+	if len(b) >= 2 && b[0] < 0x80 && b[1] < 0x80 { // a tag and a length of one byte each: the most by far
+		num, typ := protowire.DecodeTag(uint64(b[0]))
+		if end := 2 + int(b[1]); num > 0 && typ == protowire.BytesType && end <= len(b) {
+			return num, b[2:end], end
+		}
+	}
 	num, typ, tag := protowire.ConsumeTag(b)
 	switch {
 	case tag < 0 || num > protowire.MaxValidNumber:

@@ -39,8 +39,8 @@ func TestFaults(t *testing.T) {
 				for _, wrong := range figures.wrong(patience) {
 					t.Errorf("%s: %s", f.Name, wrong)
 				}
-				t.Logf("%s: %s; recovered after %v; %d decided without Redis though it was not hurt; the machine stalled for %v",
-					f.Name, figures.answersText(), figures.Recovered, figures.Missed, figures.Stall)
+				t.Logf("%s: %s; at most %d jobs waited; recovered after %v; %d decided without Redis though it was not hurt; the machine stalled for %v",
+					f.Name, figures.answersText(), figures.Deepest, figures.Recovered, figures.Missed, figures.Stall)
 			}
 		})
 	}

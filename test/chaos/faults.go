@@ -44,13 +44,13 @@ func Scenes() []Scene {
 				Name: "log-closed", What: "nobody reads the gate's log any more (closed pipe), and Redis is killed", Away: true, Buckets: 3,
 				Prepare: func(tb testing.TB, w *World) { w.muteGate(tb, "> >(exit)") },
 				Hurt:    func(_ testing.TB, w *World) { w.Redis.Kill() },
-				Heal:    func(_ testing.TB, w *World) { w.Redis.Restart("--appendonly", "no") },
+				Heal:    func(_ testing.TB, w *World) { w.restartEmpty() },
 			},
 			{
 				Name: "log-full", What: "the disk of the gate's log is full (/dev/full), and Redis is killed", Away: true, Buckets: 3,
 				Prepare: func(tb testing.TB, w *World) { w.muteGate(tb, "> /dev/full") },
 				Hurt:    func(_ testing.TB, w *World) { w.Redis.Kill() },
-				Heal:    func(_ testing.TB, w *World) { w.Redis.Restart("--appendonly", "no") },
+				Heal:    func(_ testing.TB, w *World) { w.restartEmpty() },
 			},
 		})},
 		{Name: "two gates", Setup: Setup{Gates: 2, Settings: map[string]string{"SHUTDOWN_DRAIN": "2s"}}, Faults: []Fault{
@@ -117,7 +117,7 @@ func redisFaults() []Fault {
 		{
 			Name: "redis-killed-empty", What: "Redis is killed, and comes back without its data", Away: true, Buckets: 3,
 			Hurt: func(_ testing.TB, w *World) { w.Redis.Kill() },
-			Heal: func(_ testing.TB, w *World) { w.Redis.Restart("--appendonly", "no") },
+			Heal: func(_ testing.TB, w *World) { w.restartEmpty() },
 		},
 		{
 			Name: "redis-killed-data", What: "Redis is killed, and comes back with its data (appendonly, fsync always)", Away: true, Buckets: 2,
@@ -191,6 +191,11 @@ func redisFaults() []Fault {
 			},
 		},
 	}
+}
+
+// restartEmpty starts Redis without data, whatever it has saved before and however slowly it was made to load that.
+func (w *World) restartEmpty() {
+	w.Redis.Restart("--appendonly", "no", "--key-load-delay", "0", "--dbfilename", fmt.Sprintf("empty-%d.rdb", time.Now().UnixNano()))
 }
 
 // set changes a setting of Redis.

@@ -31,10 +31,28 @@ func (m *Monitor) tryAdmit(ctx context.Context) (State, time.Duration) {
 		a, err = m.queue.Admit(ctx, m.cfg.MaxPending, m.cfg.AdmissionWindow)
 		return err
 	})
-	switch {
-	case errors.Is(err, context.Canceled) || errors.Is(err, breaker.ErrOpen):
+	if errors.Is(err, context.Canceled) || errors.Is(err, breaker.ErrOpen) {
 		return m.notAsked()
-	case err != nil:
+	}
+	return m.conclude(a, err)
+}
+
+// Admitted makes the verdict where somebody else has asked for the admission, together
+// with something else. unreadable says that the queue could not be read.
+func (m *Monitor) Admitted(caller string, a Admission, unreadable bool) Verdict {
+	var err error
+	if unreadable {
+		err = errUnreadable
+	}
+	state, wait := m.conclude(a, err)
+	return m.verdict(caller, state, wait)
+}
+
+var errUnreadable = errors.New("the queue's keys hold something else than a queue")
+
+// conclude is what an admission says about the queue.
+func (m *Monitor) conclude(a Admission, err error) (State, time.Duration) {
+	if err != nil {
 		m.metrics.admitErrors.Inc()
 		m.admitting.Fail(err)
 		return m.notAsked()
@@ -44,6 +62,7 @@ func (m *Monitor) tryAdmit(ctx context.Context) (State, time.Duration) {
 	if a.Admitted {
 		m.admittedHere.Add(1)
 		m.usage.admitted(now)
+		m.refused.Store(nil)
 		return StateOK, 0
 	}
 	m.refused.Store(&refusal{at: now, pending: a.Pending})

@@ -50,6 +50,26 @@ func TestAdmitFailure(t *testing.T) {
 	wantCounter(t, m.metrics.sampleErrors, 0)
 }
 
+// TestAdmitted: what somebody else has asked of the queue counts as if Admit had asked.
+func TestAdmitted(t *testing.T) {
+	t.Parallel()
+	m := newTestMonitor(validConfig(), new(fakeQueue)) // Admit would panic
+	if v := m.Admitted("ann", Admission{Admitted: true}, false); v.State != StateOK || m.admittedHere.Load() != 1 {
+		t.Errorf("admitted: %s, %d counted; want ok, 1", v.State, m.admittedHere.Load())
+	}
+	if v := m.Admitted("ann", Admission{Pending: 40}, false); v.State != StateFull || v.RetryAfter() == 0 {
+		t.Errorf("full: %s", v.State)
+	}
+	if v := m.Shed("bob", true); v.State != StateFull {
+		t.Errorf("the next caller: %s, want full without asking", v.State)
+	}
+	wantCounter(t, m.metrics.admitErrors, 0)
+	if v := m.Admitted("ann", Admission{}, true); v.State != StateUnknown || v.RetryAfter() == 0 {
+		t.Errorf("not readable: %s", v.State)
+	}
+	wantCounter(t, m.metrics.admitErrors, 1)
+}
+
 // TestAdmitNotAskedRemembersFull: while Redis can't be asked, a queue that was full
 // when last seen stays closed until that sample is too old. One that had room is
 // unknown, for nobody counts who is let in.

@@ -28,10 +28,29 @@ type snapshot struct {
 	full, slow bool // with hysteresis, see applyThresholds
 }
 
-// refusal is the newest answer to Admit that the queue is full.
+// refusal is the newest answer to an admission that the queue is full.
 type refusal struct {
 	at      time.Time
 	pending int64
+	// again is set by the first request that looks again once the refusal is old.
+	again atomic.Bool
+}
+
+// speaks says that a request is refused without asking Redis, because another one was
+// refused just now. After that time one request looks again; those that come before it
+// has its answer are still refused, but not for longer than the same time once more.
+func (r *refusal) speaks(now time.Time) bool {
+	if r == nil {
+		return false
+	}
+	switch age := now.Sub(r.at); {
+	case age < justNow:
+		return true
+	case age < 2*justNow:
+		return !r.again.CompareAndSwap(false, true)
+	default:
+		return false
+	}
 }
 
 // Monitor samples the queue, judges it, and counts admissions. One goroutine calls Run.
@@ -184,7 +203,7 @@ func (m *Monitor) State() State {
 // until the next. What was seen full before that is provisional.
 func (m *Monitor) Shed(caller string, addsJob bool) Verdict {
 	s, now := m.newest.Load(), time.Now()
-	if r := m.refused.Load(); addsJob && r != nil && now.Sub(r.at) < justNow {
+	if r := m.refused.Load(); addsJob && r.speaks(now) {
 		return m.verdict(caller, StateFull, roomWait(m.cfg, r.pending, m.flow(now)))
 	}
 	state, wait := judge(m.cfg, s, now)

@@ -238,6 +238,9 @@ func TestShed(t *testing.T) {
 		want("just refused", said{state: StateFull}, StateFull)
 		after(justNow)
 		want("refused a while ago", said{StateFull, true}, StateFull)
+		want("while that one looks again", said{state: StateFull}, StateFull)
+		after(justNow)
+		want("it did not look", said{StateFull, true}, StateFull)
 		f.set(Sample{Pending: 38, OldestAge: time.Minute, AgeKnown: true}, nil)
 		must(t, m.Sample(t.Context()))
 		want("just sampled a few below the limit", said{StateFull, true}, StateFull)
@@ -250,6 +253,8 @@ func TestShed(t *testing.T) {
 		want("room again", said{state: StateOK}, StateOK)
 		m.refused.Store(&refusal{at: time.Now(), pending: 45})
 		want("just refused, after a sample with room", said{state: StateFull}, StateOK)
+		m.Admitted("ann", Admission{Admitted: true}, false)
+		want("another one was admitted since", said{state: StateOK}, StateOK)
 	})
 }
 

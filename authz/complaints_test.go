@@ -21,6 +21,9 @@ type panickingQueue struct{}
 
 func (panickingQueue) Shed(string, bool) backpressure.Verdict             { panic("boom") }
 func (panickingQueue) Admit(context.Context, string) backpressure.Verdict { panic("boom") }
+func (panickingQueue) Admitted(string, backpressure.Admission, bool) backpressure.Verdict {
+	panic("boom")
+}
 
 // TestPanicIsAVerdict checks that no panic becomes a gRPC error, by failure mode.
 func TestPanicIsAVerdict(t *testing.T) {

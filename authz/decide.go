@@ -3,6 +3,7 @@ package authz
 import (
 	"context"
 
+	"github.com/refrakt-hub/refrakt-gate/backpressure"
 	"github.com/refrakt-hub/refrakt-gate/envoy"
 	"github.com/refrakt-hub/refrakt-gate/quota"
 )
@@ -42,9 +43,15 @@ func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overl
 		return
 	}
 
-	var keys []string // of the buckets that were charged
+	wantsPlace := s.queue != nil && addsJob(d.Policy)
+	var bill bill
 	if s.cfg.LimitEnabled {
-		limited, paid := s.take(ctx, caller, d)
+		req := quota.Request{Recorded: limitShadow}
+		if wantsPlace {
+			req.Place = placeMode(queueShadow, s.cfg.QueueFailureMode)
+		}
+		var limited finding
+		limited, bill = s.take(ctx, req, caller, d)
 		if limited.fails && !limitShadow && provisional && !queueShadow {
 			// The queue comes first: a client that both refuse is told of the queue alone.
 			limited, d.Bucket = queued, nil
@@ -52,20 +59,39 @@ func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overl
 		if d.apply(limited, limitShadow) {
 			return
 		}
-		keys = paid
 	}
-
-	if s.queue != nil && addsJob(d.Policy) {
-		v := s.queue.Admit(ctx, caller.IP)
-		if d.apply(queueFinding(v, s.cfg.QueueFailureMode), queueShadow) && len(keys) > 0 {
-			s.refund(ctx, d, keys)
+	if wantsPlace {
+		v := s.admit(ctx, caller, bill.result)
+		if d.apply(queueFinding(v, s.cfg.QueueFailureMode), queueShadow) {
+			s.refund(ctx, bill)
+			if d.Bucket != nil && !d.Bucket.Empty() {
+				d.Bucket = nil // after a refund its state is not known
+			}
 		}
 	}
 }
 
-// take asks the limiter for the caller's tokens. It returns the finding of the buckets
-// and the keys of the buckets that were charged.
-func (s *Server) take(ctx context.Context, caller Caller, d *Decision) (limited finding, charged []string) {
+// placeMode is how a request asks for its tokens and a place in the queue together.
+func placeMode(shadow bool, mode FailureMode) quota.PlaceMode {
+	switch {
+	case shadow:
+		return quota.PlaceRecorded
+	case mode == FailAllow:
+		return quota.PlaceIfKnown
+	default:
+		return quota.PlaceRequired
+	}
+}
+
+// bill is what a request asked of the limiter, and what it got.
+type bill struct {
+	buckets []quota.Bucket
+	result  quota.Result
+}
+
+// take asks the limiter for the caller's tokens, and for a place in the queue if req says
+// so. It returns the finding of the buckets.
+func (s *Server) take(ctx context.Context, req quota.Request, caller Caller, d *Decision) (finding, bill) {
 	s.metrics.callers.WithLabelValues(string(caller.IPFrom), string(caller.UserFrom)).Inc()
 	if caller.IP == unknownIP {
 		s.metrics.unknownIP.Inc()
@@ -74,38 +100,55 @@ func (s *Server) take(ctx context.Context, caller Caller, d *Decision) (limited 
 		s.metrics.ambiguous.Inc()
 	}
 	d.Charged = caller
-	keys := []string{quota.Key(string(d.Policy), caller.IP)}
-	if caller.User != "" {
-		keys = append(keys, quota.Key(string(d.Policy), caller.User))
+	bucket := s.bucket(d.Policy, caller.Tier)
+	req.Buckets = make([]quota.Bucket, 0, 2)
+	for _, subject := range []string{caller.IP, caller.User} {
+		if subject != "" {
+			bucket.Key = quota.Key(string(d.Policy), subject)
+			req.Buckets = append(req.Buckets, bucket)
+		}
 	}
-	result, err := s.limiter.Take(ctx, s.limit(d.Policy, caller.Tier), keys...)
+	result, err := s.limiter.Take(ctx, req)
 	if err == nil {
 		d.Bucket = &result
 	}
-	if err == nil && result.Taken {
-		charged = keys
-	}
-	return limitFinding(result, err, s.cfg.LimitFailureMode, failureRetry), charged
+	return limitFinding(result, err, s.cfg.LimitFailureMode, failureRetry), bill{req.Buckets, result}
 }
 
-func (s *Server) limit(p Policy, t Tier) quota.Limit {
+// admit is the final check before a request may add a job. The limiter may have asked the
+// queue already, together with the buckets.
+func (s *Server) admit(ctx context.Context, caller Caller, r quota.Result) backpressure.Verdict {
+	switch r.Place {
+	case quota.PlaceNotAsked:
+		return s.queue.Admit(ctx, caller.IP)
+	case quota.PlaceUnknown:
+		return s.queue.Admitted(caller.IP, backpressure.Admission{}, true)
+	default:
+		return s.queue.Admitted(caller.IP, backpressure.Admission{Admitted: r.Place == quota.PlaceGiven, Pending: r.Pending}, false)
+	}
+}
+
+// bucket returns a bucket without a key.
+func (s *Server) bucket(p Policy, t Tier) quota.Bucket {
 	tiers := s.limits.Run
 	if p == PolicyAssistant {
 		tiers = s.limits.Assistant
 	}
 	if t == TierPremium {
-		return tiers.Premium
+		return quota.Bucket{Limit: tiers.Premium, MaxDebt: tiers.MaxDebt()}
 	}
-	return tiers.Plain
+	return quota.Bucket{Limit: tiers.Plain, MaxDebt: tiers.MaxDebt()}
 }
 
-// refund puts back the tokens of a request that Admit refused. If that fails, the caller
-// has paid for nothing: that is the safe side.
-func (s *Server) refund(ctx context.Context, d *Decision, keys []string) {
-	if err := s.limiter.Refund(ctx, *d.Bucket, keys...); err != nil {
+// refund puts back the tokens of a request that was admitted by the buckets and then not
+// by the queue. If that fails, the caller has paid for nothing: that is the safe side.
+func (s *Server) refund(ctx context.Context, b bill) {
+	if !b.result.Taken {
+		return
+	}
+	if err := s.limiter.Refund(ctx, b.result, b.buckets); err != nil {
 		s.log.DebugContext(ctx, "tokens not refunded", "error", err)
 	}
-	d.Bucket = nil // its state is no longer known
 }
 
 // addsJob says whether each request of a policy becomes a job. Some requests to the

@@ -210,7 +210,7 @@ type failingRefund struct {
 	fails bool
 }
 
-func (f failingRefund) Refund(context.Context, quota.Result, ...string) error {
+func (f failingRefund) Refund(context.Context, quota.Result, []quota.Bucket) error {
 	if f.fails {
 		return quota.ErrUnavailable
 	}

@@ -102,7 +102,7 @@ func limitFinding(r quota.Result, err error, mode FailureMode, retry time.Durati
 		return finding{reason: ReasonLimiterUnavailable, wait: after(retry), fails: mode != FailAllow}
 	case err != nil:
 		return finding{reason: ReasonInternal, wait: after(retry), fails: mode != FailAllow}
-	case !r.Taken:
+	case r.Empty():
 		return finding{reason: ReasonRateLimited, wait: r.NextToken, fails: true}
 	default:
 		return finding{}

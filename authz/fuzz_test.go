@@ -18,15 +18,21 @@ import (
 // user, and is away for half of the others.
 type byKeys struct{}
 
-func (byKeys) Take(_ context.Context, l quota.Limit, keys ...string) (quota.Result, error) {
-	last := keys[len(keys)-1]
-	if len(keys) == 1 && last[len(last)-1]%2 == 0 {
+func (byKeys) Take(_ context.Context, req quota.Request) (quota.Result, error) {
+	b := req.Buckets[len(req.Buckets)-1]
+	switch {
+	case len(req.Buckets) > 1:
+		return quota.Result{Limit: b.Limit, Debt: b.Limit.Span()}, nil
+	case b.Key[len(b.Key)-1]%2 == 0:
 		return quota.Result{}, quota.ErrUnavailable
+	default:
+		return quota.Result{Limit: b.Limit, Taken: true, Debt: b.Limit.Interval}, nil
 	}
-	return quota.Result{Limit: l, Taken: len(keys) == 1, Debt: l.Interval}, nil
 }
 
-func (byKeys) Refund(context.Context, quota.Result, ...string) error { return errors.New("unused") }
+func (byKeys) Refund(context.Context, quota.Result, []quota.Bucket) error {
+	return errors.New("unused")
+}
 
 // FuzzCheck: whatever CheckRequest comes, the answer is a verdict that can be sent, and
 // nothing panics. Both codecs give the same answer, unless the generated code does not

@@ -21,8 +21,8 @@ import (
 
 // Limiter takes tokens from the buckets of a caller; see [quota.Store].
 type Limiter interface {
-	Take(ctx context.Context, limit quota.Limit, keys ...string) (quota.Result, error)
-	Refund(ctx context.Context, r quota.Result, keys ...string) error
+	Take(ctx context.Context, req quota.Request) (quota.Result, error)
+	Refund(ctx context.Context, r quota.Result, buckets []quota.Bucket) error
 }
 
 // Queue says whether the job queue can take another job; see [backpressure.Monitor].
@@ -32,6 +32,9 @@ type Queue interface {
 	Shed(caller string, addsJob bool) backpressure.Verdict
 	// Admit asks Redis whether the queue is full. If it is not, Admit counts one job in.
 	Admit(ctx context.Context, caller string) backpressure.Verdict
+	// Admitted is the verdict where the limiter has asked the queue already.
+	// unreadable says that the queue could not be read.
+	Admitted(caller string, a backpressure.Admission, unreadable bool) backpressure.Verdict
 }
 
 // Limits has the limits of each policy.

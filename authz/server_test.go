@@ -30,14 +30,21 @@ type fakeLimiter struct {
 	take  func(ctx context.Context, l quota.Limit) (quota.Result, error)
 }
 
-func (f fakeLimiter) Take(ctx context.Context, l quota.Limit, keys ...string) (quota.Result, error) {
-	*f.calls = append(*f.calls, "take "+strings.Join(keys, " "))
-	return f.take(ctx, l)
+func (f fakeLimiter) Take(ctx context.Context, req quota.Request) (quota.Result, error) {
+	*f.calls = append(*f.calls, "take"+keys(req.Buckets))
+	return f.take(ctx, req.Buckets[0].Limit)
 }
 
-func (f fakeLimiter) Refund(_ context.Context, _ quota.Result, keys ...string) error {
-	*f.calls = append(*f.calls, "refund "+strings.Join(keys, " "))
+func (f fakeLimiter) Refund(_ context.Context, _ quota.Result, buckets []quota.Bucket) error {
+	*f.calls = append(*f.calls, "refund"+keys(buckets))
 	return nil
+}
+
+func keys(buckets []quota.Bucket) (text string) {
+	for _, b := range buckets {
+		text += " " + b.Key
+	}
+	return text
 }
 
 type fakeQueue struct {
@@ -68,6 +75,18 @@ func (f fakeQueue) Shed(caller string, addsJob bool) backpressure.Verdict {
 func (f fakeQueue) Admit(_ context.Context, caller string) backpressure.Verdict {
 	*f.calls = append(*f.calls, "admit "+caller)
 	return f.verdict(f.admit, caller)
+}
+
+func (f fakeQueue) Admitted(caller string, a backpressure.Admission, unreadable bool) backpressure.Verdict {
+	*f.calls = append(*f.calls, fmt.Sprintf("admitted %s %v", caller, a.Admitted))
+	switch {
+	case unreadable:
+		return f.verdict(backpressure.StateUnknown, caller)
+	case !a.Admitted:
+		return f.verdict(backpressure.StateFull, caller)
+	default:
+		return f.verdict(backpressure.StateOK, caller)
+	}
 }
 
 var (

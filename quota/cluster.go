@@ -54,46 +54,45 @@ func NewCluster(topology Topology, log *slog.Logger) *Cluster {
 	return &Cluster{topology: topology, log: log, servers: make(map[string]*clusterServer)}
 }
 
-// Take implements [Store] in one round trip for each key.
-func (c *Cluster) Take(ctx context.Context, limit Limit, keys ...string) (Result, error) {
-	type place struct {
-		server *clusterServer
-		key    string
-	}
-	places := make([]place, 0, len(keys))
-	for _, key := range keys {
-		s, err := c.server(ctx, key)
+// Take implements [Store] in one round trip for each bucket. It gives no places.
+func (c *Cluster) Take(ctx context.Context, req Request) (Result, error) {
+	servers := make([]*clusterServer, len(req.Buckets))
+	for i, b := range req.Buckets {
+		s, err := c.server(ctx, b.Key)
 		if err != nil {
 			return Result{}, err
 		}
 		if s.open() { // before a token is taken elsewhere
 			return Result{}, breaker.ErrOpen
 		}
-		places = append(places, place{s, key})
+		servers[i] = s
 	}
-	all := Result{Limit: limit, Taken: true}
-	for i, p := range places {
-		r, err := p.server.Take(ctx, limit, p.key)
+	all := Result{Taken: true}
+	e := emptiest{enough: true}
+	for i, b := range req.Buckets {
+		r, err := servers[i].Take(ctx, Request{Buckets: req.Buckets[i : i+1]})
 		if err != nil || !r.Taken {
-			for _, taken := range places[:i] {
+			for j := range i {
 				// If this fails too, the caller has paid for nothing: that is the safe side.
-				_ = taken.server.Refund(ctx, all, taken.key)
+				_ = servers[j].Refund(ctx, all, req.Buckets[j:j+1])
 			}
 			c.noticeMove(ctx, err)
+			r.Bucket = i
 			return r, err
 		}
-		all.Debt = max(all.Debt, r.Debt)
+		e.look(i, b.Limit, r.Debt-b.Limit.Interval)
+		all.Bucket, all.Limit, all.Debt = e.bucket, req.Buckets[e.bucket].Limit, e.debt+req.Buckets[e.bucket].Limit.Interval
 	}
 	return all, nil
 }
 
-// Refund implements [Store] in one round trip for each key.
-func (c *Cluster) Refund(ctx context.Context, r Result, keys ...string) error {
+// Refund implements [Store] in one round trip for each bucket.
+func (c *Cluster) Refund(ctx context.Context, r Result, buckets []Bucket) error {
 	var errs []error
-	for _, key := range keys {
-		s, err := c.server(ctx, key)
+	for i, b := range buckets {
+		s, err := c.server(ctx, b.Key)
 		if err == nil {
-			err = s.Refund(ctx, r, key)
+			err = s.Refund(ctx, r, buckets[i:i+1])
 		}
 		errs = append(errs, err)
 	}
@@ -111,7 +110,7 @@ func (c *Cluster) server(ctx context.Context, key string) (*clusterServer, error
 	defer c.mu.Unlock()
 	s := c.servers[addr]
 	if s == nil || s.client != client { // the topology makes a new client when a server comes back
-		s = &clusterServer{guardedStore: guard(NewRedis(client), c.log.With("server", addr)), client: client, key: key}
+		s = &clusterServer{guardedStore: guard(newClusterServer(client), c.log.With("server", addr)), client: client, key: key}
 		c.servers[addr] = s
 	}
 	return s, nil

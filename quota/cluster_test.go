@@ -59,7 +59,7 @@ func TestClusterPrimaryLost(t *testing.T) {
 			ip, user := on(t, cluster, 0, "ip"), on(t, cluster, 1, "user")
 			take := func(keys ...string) Result {
 				t.Helper()
-				r, err := f.Take(within(t, 2*time.Second), limit, keys...)
+				r, err := f.Take(within(t, 2*time.Second), of(limit, keys...))
 				if err != nil || !r.Taken {
 					t.Fatalf("take of %v: %+v, %v", keys, r, err)
 				}
@@ -116,22 +116,22 @@ func TestClusterRefunds(t *testing.T) {
 	limit := Limit{Capacity: 5, Interval: time.Hour}
 	ip, user := on(t, cluster, 0, "ip"), on(t, cluster, 1, "user")
 	for range limit.Capacity {
-		if r, err := store.Take(within(t, 5*time.Second), limit, user); err != nil || !r.Taken {
+		if r, err := store.Take(within(t, 5*time.Second), of(limit, user)); err != nil || !r.Taken {
 			t.Fatalf("take: %+v, %v", r, err)
 		}
 	}
 	for range 3 * limit.Capacity {
-		if r, err := store.Take(within(t, 5*time.Second), limit, ip, user); err != nil || r.Taken {
+		if r, err := store.Take(within(t, 5*time.Second), of(limit, ip, user)); err != nil || r.Taken {
 			t.Fatalf("take with one bucket empty: %+v, %v", r, err)
 		}
 	}
 	cluster.Primaries[1].Kill()
 	for range tripAfter + 2 {
-		if r, err := store.Take(within(t, 5*time.Second), limit, ip, user); err == nil {
+		if r, err := store.Take(within(t, 5*time.Second), of(limit, ip, user)); err == nil {
 			t.Fatalf("take with a server away: %+v", r)
 		}
 	}
-	if r, err := store.Take(within(t, 5*time.Second), limit, ip); err != nil || !r.Taken || r.Remaining() != limit.Capacity-1 {
+	if r, err := store.Take(within(t, 5*time.Second), of(limit, ip)); err != nil || !r.Taken || r.Remaining() != limit.Capacity-1 {
 		t.Errorf("the other bucket: %+v, %v; want it full before", r, err)
 	}
 }
@@ -143,7 +143,7 @@ func TestClusterBucketMoves(t *testing.T) {
 	limit := Limit{Capacity: 1000, Interval: time.Hour}
 	key := on(t, cluster, 0, "ip")
 	ctx := within(t, 30*time.Second)
-	if r, err := f.Take(ctx, limit, key); err != nil || r.Fallback {
+	if r, err := f.Take(ctx, of(limit, key)); err != nil || r.Fallback {
 		t.Fatalf("take: %+v, %v", r, err)
 	}
 	slot := cluster.Primaries[0].Client(t).ClusterKeySlot(ctx, key).Val()
@@ -158,7 +158,7 @@ func TestClusterBucketMoves(t *testing.T) {
 		}
 	}
 	for {
-		r, err := f.Take(ctx, limit, key)
+		r, err := f.Take(ctx, of(limit, key))
 		if err != nil {
 			t.Fatalf("take: %v", err)
 		}
@@ -193,11 +193,11 @@ func TestClusterSlotsWithoutServer(t *testing.T) {
 		}
 	}
 	for range 10 * tripAfter {
-		if r, err := f.Take(ctx, limit, nowhere); err != nil || !r.Fallback {
+		if r, err := f.Take(ctx, of(limit, nowhere)); err != nil || !r.Fallback {
 			t.Fatalf("take of a bucket that no server has: %+v, %v", r, err)
 		}
 	}
-	if r, err := f.Take(ctx, limit, here); err != nil || r.Fallback {
+	if r, err := f.Take(ctx, of(limit, here)); err != nil || r.Fallback {
 		t.Errorf("take of a bucket whose server is there: %+v, %v", r, err)
 	}
 }
@@ -215,7 +215,7 @@ func TestClusterNewClient(t *testing.T) {
 	topology := &clients{redis.NewClient(&redis.Options{Addr: addr})}
 	store := NewCluster(topology, slog.New(slog.DiscardHandler))
 	for range 2 {
-		if r, err := store.Take(within(t, 5*time.Second), oneToken, "a"); err != nil {
+		if r, err := store.Take(within(t, 5*time.Second), of(oneToken, "a")); err != nil {
 			t.Fatalf("take: %+v, %v", r, err)
 		}
 		topology.now.Close()

@@ -34,9 +34,9 @@ type Config struct {
 
 const (
 	maxBurst = 1_000_000
-	// maxPerMinute also bounds the rate of premium callers. It keeps the interval above
-	// 2 ms: rounding that to whole microseconds costs less than 0.1 % of the rate.
-	maxPerMinute  = 30_000
+	// maxPerMinute also bounds the rate of premium callers. Buckets are exact to a
+	// nanosecond, so at this rate to far less than 0.1 %.
+	maxPerMinute  = 1_000_000
 	maxMultiplier = 1_000
 	// minShare keeps the interval of a scaled limit far below the longest time.Duration.
 	minShare = 1e-6

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +21,8 @@ type Failover struct {
 	store    guarded
 	fallback Store
 	share    float64
+	places   bool // the store gives places in the queue
+	known    *known
 	metrics  *metrics
 	log      *slog.Logger
 }
@@ -34,19 +37,30 @@ func NewFailover(store, fallback Store, share float64, reg prometheus.Registerer
 	if !ok {
 		g = guard(store, log)
 	}
-	f := &Failover{store: g, fallback: fallback, share: share, log: log}
+	p, ok := store.(interface{ GivesPlaces() bool })
+	f := &Failover{store: g, fallback: fallback, share: share, places: ok && p.GivesPlaces(), known: newKnown(), log: log}
 	f.metrics = newMetrics(reg, f.Degraded)
 	breaker.Register(reg, "limiter", f.Degraded)
 	return f
 }
 
 // Take implements [Store]. It fails only with [ErrUnavailable].
-func (f *Failover) Take(ctx context.Context, limit Limit, keys ...string) (Result, error) {
+func (f *Failover) Take(ctx context.Context, req Request) (Result, error) {
+	start, remembers := time.Now(), f.remembers(req)
+	if remembers {
+		if r, ok := f.known.refuse(req.Buckets, start); ok {
+			f.metrics.known.Inc()
+			return r, nil
+		}
+	}
 	if ctx.Err() == nil {
-		start := time.Now()
-		r, err := f.store.Take(ctx, limit, keys...)
+		r, err := f.store.Take(ctx, req)
 		if err == nil {
-			f.metrics.duration.Observe(time.Since(start).Seconds())
+			answered := time.Now()
+			f.metrics.duration.Observe(answered.Sub(start).Seconds())
+			if remembers && r.Empty() {
+				f.known.remember(req.Buckets[r.Bucket], r, start, answered)
+			}
 			return r, nil
 		}
 		if !errors.Is(err, breaker.ErrOpen) {
@@ -58,17 +72,33 @@ func (f *Failover) Take(ctx context.Context, limit Limit, keys ...string) (Resul
 	if f.fallback == nil {
 		return Result{}, ErrUnavailable
 	}
-	r, err := f.fallback.Take(ctx, limit.Scaled(f.share), keys...)
+	r, err := f.fallback.Take(ctx, Request{Buckets: f.scaled(req.Buckets)})
 	r.Fallback = true
 	return r, err
 }
 
+// remembers says that an empty bucket of the request stays empty until its next token.
+// Where a place in the queue is asked for apart from the tokens, tokens come back. A
+// request whose limits are only recorded needs its place, even with an empty bucket.
+func (f *Failover) remembers(req Request) bool {
+	return req.Place == PlaceNone || f.places && !req.Recorded
+}
+
 // Refund implements [Store]: the tokens go back to the store that they came from.
-func (f *Failover) Refund(ctx context.Context, r Result, keys ...string) error {
+func (f *Failover) Refund(ctx context.Context, r Result, buckets []Bucket) error {
 	if r.Fallback {
-		return f.fallback.Refund(ctx, r, keys...)
+		return f.fallback.Refund(ctx, r, f.scaled(buckets))
 	}
-	return f.store.Refund(ctx, r, keys...)
+	return f.store.Refund(ctx, r, buckets)
+}
+
+// scaled returns the buckets as the fallback has them.
+func (f *Failover) scaled(buckets []Bucket) []Bucket {
+	scaled := slices.Clone(buckets)
+	for i := range scaled {
+		scaled[i].Limit, scaled[i].MaxDebt = scaled[i].Limit.Scaled(f.share), 0
+	}
+	return scaled
 }
 
 // Degraded says whether requests, or some of them, are decided without the shared store.

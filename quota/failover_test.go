@@ -24,7 +24,7 @@ type brokenStore struct {
 	hangs atomic.Bool
 }
 
-func (s *brokenStore) Take(ctx context.Context, l Limit, keys ...string) (Result, error) {
+func (s *brokenStore) Take(ctx context.Context, req Request) (Result, error) {
 	s.asked.Add(1)
 	if s.hangs.Load() {
 		<-ctx.Done()
@@ -33,10 +33,18 @@ func (s *brokenStore) Take(ctx context.Context, l Limit, keys ...string) (Result
 	if s.fails.Load() {
 		return Result{}, errors.New("broken")
 	}
-	return s.Memory.Take(ctx, l, keys...)
+	return s.Memory.Take(ctx, req)
 }
 
 var oneToken = Limit{Capacity: 1, Interval: time.Hour}
+
+func of(l Limit, keys ...string) Request {
+	var req Request
+	for _, key := range keys {
+		req.Buckets = append(req.Buckets, Bucket{Key: key, Limit: l})
+	}
+	return req
+}
 
 func newTestFailover(s, fallback Store) (*Failover, *prometheus.Registry, *strings.Builder) {
 	reg, log := prometheus.NewRegistry(), new(strings.Builder)
@@ -60,7 +68,7 @@ func TestFailoverStopsAskingAndComesBack(t *testing.T) {
 
 		store.fails.Store(true)
 		for i := range 10 {
-			r, err := f.Take(ctx, oneToken, "a")
+			r, err := f.Take(ctx, of(oneToken, "a"))
 			if err != nil || !r.Fallback || r.Taken != (i == 0) {
 				t.Fatalf("take %d with the store broken: %+v, %v", i, r, err)
 			}
@@ -75,7 +83,7 @@ func TestFailoverStopsAskingAndComesBack(t *testing.T) {
 		store.fails.Store(false)
 		time.Sleep(2 * probeInterval)
 		active(t, reg, 0)
-		if r, err := f.Take(ctx, oneToken, "a"); err != nil || r.Fallback || !r.Taken {
+		if r, err := f.Take(ctx, of(oneToken, "a")); err != nil || r.Fallback || !r.Taken {
 			t.Errorf("take with the store back: %+v, %v", r, err)
 		}
 		if lost, back := strings.Count(log.String(), "Redis lost"), strings.Count(log.String(), "Redis is back"); lost != 1 || back != 1 {
@@ -98,7 +106,7 @@ func TestFailoverWaitsNoLongerThanTold(t *testing.T) {
 		for i := range 10 {
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			start := time.Now()
-			if r, err := f.Take(ctx, oneToken, "a"); err != nil || !r.Fallback {
+			if r, err := f.Take(ctx, of(oneToken, "a")); err != nil || !r.Fallback {
 				t.Errorf("take %d: %+v, %v", i, r, err)
 			}
 			want := time.Duration(0)
@@ -134,7 +142,7 @@ func TestFailoverWithoutFallback(t *testing.T) {
 	store.fails.Store(true)
 	f, _, _ := newTestFailover(store, nil)
 	for range 5 {
-		if _, err := f.Take(t.Context(), oneToken, "a"); !errors.Is(err, ErrUnavailable) {
+		if _, err := f.Take(t.Context(), of(oneToken, "a")); !errors.Is(err, ErrUnavailable) {
 			t.Fatalf("got %v, want ErrUnavailable", err)
 		}
 	}
@@ -147,7 +155,7 @@ func TestFailoverIgnoresCallersThatLeave(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 10 {
-		if r, err := f.Take(gone, oneToken, "a"); err != nil || !r.Fallback {
+		if r, err := f.Take(gone, of(oneToken, "a")); err != nil || !r.Fallback {
 			t.Fatalf("take of a caller that left: %+v, %v; want an answer all the same", r, err)
 		}
 	}
@@ -163,14 +171,14 @@ func TestFailoverRefundsWhereItTook(t *testing.T) {
 	ctx := t.Context()
 	for _, broken := range []bool{false, true} {
 		store.fails.Store(broken)
-		r, err := f.Take(ctx, oneToken, "a")
+		r, err := f.Take(ctx, of(oneToken, "a"))
 		if err != nil || !r.Taken || r.Fallback != broken {
 			t.Fatalf("take with broken=%v: %+v, %v", broken, r, err)
 		}
-		if err := f.Refund(ctx, r, "a"); err != nil {
+		if err := f.Refund(ctx, r, of(oneToken, "a").Buckets); err != nil {
 			t.Fatal(err)
 		}
-		if r, err := f.Take(ctx, oneToken, "a"); err != nil || !r.Taken {
+		if r, err := f.Take(ctx, of(oneToken, "a")); err != nil || !r.Taken {
 			t.Errorf("take after the refund with broken=%v: %+v, %v", broken, r, err)
 		}
 	}
@@ -179,7 +187,7 @@ func TestFailoverRefundsWhereItTook(t *testing.T) {
 // TestFailoverRedisRestarted has a real Redis that dies and comes back.
 func TestFailoverRedisRestarted(t *testing.T) {
 	server := redistest.Start(t)
-	f, _, _ := newTestFailover(NewRedis(server.Client(t)), NewMemory())
+	f, _, _ := newTestFailover(NewRedis(server.Client(t), Places{}), NewMemory())
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()
@@ -196,17 +204,17 @@ func TestFailoverRedisRestarted(t *testing.T) {
 			}
 		}
 	}
-	if r, err := f.Take(ctx, oneToken, "a"); err != nil || !r.Taken || r.Fallback {
+	if r, err := f.Take(ctx, of(oneToken, "a")); err != nil || !r.Taken || r.Fallback {
 		t.Fatalf("take: %+v, %v", r, err)
 	}
 	server.Kill()
 	until("degraded", f.Degraded)
-	if r, err := f.Take(ctx, oneToken, "a"); err != nil || !r.Fallback {
+	if r, err := f.Take(ctx, of(oneToken, "a")); err != nil || !r.Fallback {
 		t.Fatalf("take while Redis is away: %+v, %v", r, err)
 	}
 	server.Restart()
 	until("recovered", func() bool { return !f.Degraded() })
-	if r, err := f.Take(ctx, oneToken, "b"); err != nil || !r.Taken || r.Fallback {
+	if r, err := f.Take(ctx, of(oneToken, "b")); err != nil || !r.Taken || r.Fallback {
 		t.Errorf("take with Redis back: %+v, %v", r, err)
 	}
 }

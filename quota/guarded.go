@@ -63,20 +63,20 @@ func blameless(err error) bool {
 func (g *guardedStore) open() bool { return g.b.Open() }
 
 // Take implements [Store].
-func (g *guardedStore) Take(ctx context.Context, limit Limit, keys ...string) (r Result, err error) {
+func (g *guardedStore) Take(ctx context.Context, req Request) (r Result, err error) {
 	err = g.b.Do(ctx, func(ctx context.Context) (err error) {
-		r, err = g.store.Take(ctx, limit, keys...)
+		r, err = g.store.Take(ctx, req)
 		return err
 	})
 	return r, err
 }
 
 // Refund implements [Store].
-func (g *guardedStore) Refund(ctx context.Context, r Result, keys ...string) error {
+func (g *guardedStore) Refund(ctx context.Context, r Result, buckets []Bucket) error {
 	if g.b.Open() {
 		return breaker.ErrOpen
 	}
-	return g.store.Refund(ctx, r, keys...)
+	return g.store.Refund(ctx, r, buckets)
 }
 
 func (g *guardedStore) probe(ctx context.Context) { g.probeKey(ctx, Key("probe", "gate")) }
@@ -84,7 +84,7 @@ func (g *guardedStore) probe(ctx context.Context) { g.probeKey(ctx, Key("probe",
 // probeKey probes with a bucket of this name.
 func (g *guardedStore) probeKey(ctx context.Context, key string) {
 	err := g.b.Probe(ctx, func(ctx context.Context) error {
-		_, err := g.store.Take(ctx, probeLimit, key)
+		_, err := g.store.Take(ctx, Request{Buckets: []Bucket{{Key: key, Limit: probeLimit}}})
 		return err
 	})
 	if err != nil {

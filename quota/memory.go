@@ -2,6 +2,7 @@ package quota
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -36,53 +37,53 @@ func NewMemory() *Memory {
 	return &Memory{start: time.Now(), max: maxBuckets, fullAt: make(map[string]time.Duration)}
 }
 
-// Take implements [Store]. It never fails.
-func (m *Memory) Take(_ context.Context, limit Limit, keys ...string) (Result, error) {
+// Take implements [Store]. It never fails, and gives no places.
+func (m *Memory) Take(_ context.Context, req Request) (Result, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.now()
 	m.sweep(now)
-	keys = m.places(limit, keys)
+	buckets := m.places(req.Buckets)
 
-	var most time.Duration
-	for _, key := range keys {
-		debt := max(0, m.fullAt[key]-now)
-		if debt > limit.Span() { // the limit was lowered
-			debt = limit.Span()
-			m.fullAt[key] = now + debt
+	e := emptiest{enough: true}
+	for i, b := range buckets {
+		debt := max(0, m.fullAt[b.Key]-now)
+		if debt > b.maxDebt() { // the limit was lowered
+			debt = b.maxDebt()
+			m.fullAt[b.Key] = now + debt
 		}
-		most = max(most, debt)
+		e.look(i, b.Limit, debt)
 	}
-	if most+limit.Interval > limit.Span() {
-		return Result{Limit: limit, Debt: most}, nil
+	r := Result{Taken: e.enough, Bucket: e.bucket, Limit: buckets[e.bucket].Limit, Debt: e.debt}
+	if r.Taken {
+		for _, b := range buckets {
+			m.fullAt[b.Key] = max(now, m.fullAt[b.Key]) + b.Limit.Interval
+		}
+		r.Debt += r.Limit.Interval
 	}
-	for _, key := range keys {
-		m.fullAt[key] = max(now, m.fullAt[key]) + limit.Interval
-	}
-	return Result{Limit: limit, Taken: true, Debt: most + limit.Interval}, nil
+	return r, nil
 }
 
 // Refund implements [Store]. It never fails.
-func (m *Memory) Refund(_ context.Context, r Result, keys ...string) error {
+func (m *Memory) Refund(_ context.Context, _ Result, buckets []Bucket) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.now()
-	for _, key := range m.places(r.Limit, keys) {
-		full, ok := m.fullAt[key]
+	for _, b := range m.places(buckets) {
+		full, ok := m.fullAt[b.Key]
 		if !ok {
 			continue
 		}
-		if full -= r.Limit.Interval; full > now {
-			m.fullAt[key] = full
+		if full -= b.Limit.Interval; full > now {
+			m.fullAt[b.Key] = full
 		} else {
-			delete(m.fullAt, key)
+			delete(m.fullAt, b.Key)
 		}
 	}
 	return nil
 }
 
-// now is the time since start in whole microseconds, the unit of take.lua.
-func (m *Memory) now() time.Duration { return time.Since(m.start).Truncate(time.Microsecond) }
+func (m *Memory) now() time.Duration { return time.Since(m.start) }
 
 // sweep forgets a few buckets that are full. Go walks a map from a random place, so
 // the sweep comes to every bucket.
@@ -98,21 +99,19 @@ func (m *Memory) sweep(now time.Duration) {
 	}
 }
 
-// places returns the keys to use. The shared bucket of the limit stands in for those
-// that have no bucket yet while there is no room.
-func (m *Memory) places(limit Limit, keys []string) []string {
-	if len(m.fullAt)+len(keys) <= m.max {
-		return keys
+// places returns the buckets to use. The shared bucket of the limit stands in for those
+// that do not exist yet while there is no room. It keeps the order of the others.
+func (m *Memory) places(buckets []Bucket) []Bucket {
+	if len(m.fullAt)+len(buckets) <= m.max {
+		return buckets
 	}
-	shared := "shared:" + strconv.FormatInt(int64(limit.Interval), 10)
-	var places []string
-	used := false
-	for _, key := range keys {
-		if _, ok := m.fullAt[key]; ok {
-			places = append(places, key)
-		} else if !used {
-			used = true
-			places = append(places, shared)
+	var places []Bucket
+	for _, b := range buckets {
+		if _, ok := m.fullAt[b.Key]; !ok {
+			b.Key = "shared:" + strconv.FormatInt(int64(b.Limit.Interval), 10)
+		}
+		if !slices.ContainsFunc(places, func(p Bucket) bool { return p.Key == b.Key }) {
+			places = append(places, b)
 		}
 	}
 	return places

@@ -8,6 +8,7 @@ import (
 type metrics struct {
 	fallbacks prometheus.Counter
 	errors    prometheus.Counter
+	known     prometheus.Counter
 	duration  prometheus.Histogram
 }
 
@@ -31,9 +32,13 @@ func newMetrics(reg prometheus.Registerer, degraded func() bool) *metrics {
 			Name: "refrakt_gate_limiter_errors_total",
 			Help: "Requests for which the limiter's Redis was asked and did not answer rightly or in time.",
 		}),
+		known: f.NewCounter(prometheus.CounterOpts{
+			Name: "refrakt_gate_limiter_known_empty_total",
+			Help: "Requests that were refused without asking the limiter's Redis, because it had just found their bucket empty.",
+		}),
 		duration: f.NewHistogram(prometheus.HistogramOpts{
 			Name:    "refrakt_gate_limiter_duration_seconds",
-			Help:    "Time the limiter's Redis took for an answer.",
+			Help:    "Time until the limiter's Redis had answered, with the wait for a call under way.",
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1},
 		}),
 	}

@@ -17,8 +17,8 @@ type Limit struct {
 	// Capacity is the number of tokens in a full bucket, so that many requests can
 	// come at once; at least 1.
 	Capacity int64
-	// Interval is the time in which the bucket gains one token, in whole
-	// microseconds; above 0. With 10 s a caller can go on with 6 requests a minute.
+	// Interval is the time in which the bucket gains one token; above 0. With 10 s a
+	// caller can go on with 6 requests a minute.
 	Interval time.Duration
 }
 
@@ -32,66 +32,77 @@ func (l Limit) Span() time.Duration { return time.Duration(l.Capacity) * l.Inter
 func (l Limit) Scaled(share float64) Limit {
 	return Limit{
 		Capacity: max(1, floor(float64(l.Capacity)*share)),
-		Interval: ceilMicros(float64(l.Interval/time.Microsecond) / share),
+		Interval: ceil(float64(l.Interval) / share),
 	}
 }
 
 // Tiers are the limits of one policy, by the tier of the caller.
 type Tiers struct{ Plain, Premium Limit }
 
+// MaxDebt is the most that a bucket of the policy can owe, whatever the tier.
+func (t Tiers) MaxDebt() time.Duration { return max(t.Plain.Span(), t.Premium.Span()) }
+
 // NewTiers returns the limits for a capacity and a rate of tokens per minute.
 // Premium callers get both times the multiplier; a multiplier under 1 counts as 1.
 // NewTiers(10, 6, 3) has 10 tokens, 6 a minute, and 30 tokens, 18 a minute, for
-// premium callers. Intervals are rounded up, so the rate is never above the one
-// asked for.
+// premium callers. Intervals are rounded up to whole nanoseconds, so the rate is never
+// above the one asked for.
 func NewTiers(capacity, perMinute int64, multiplier float64) Tiers {
 	multiplier = max(1, multiplier)
-	minute := float64(time.Minute / time.Microsecond)
+	const minute = float64(time.Minute)
 	t := Tiers{
-		Plain:   Limit{capacity, ceilMicros(minute / float64(perMinute))},
-		Premium: Limit{max(capacity, floor(float64(capacity)*multiplier)), ceilMicros(minute / (float64(perMinute) * multiplier))},
+		Plain:   Limit{capacity, ceil(minute / float64(perMinute))},
+		Premium: Limit{max(capacity, floor(float64(capacity)*multiplier)), ceil(minute / (float64(perMinute) * multiplier))},
 	}
 	// An empty bucket must stay empty when its caller changes tier. Many short
 	// intervals, each rounded up, can add up to more than a premium interval: an empty
 	// plain bucket would hold a premium token. The plain interval is prolonged then.
 	if t.Premium.Span()-t.Plain.Span() >= t.Premium.Interval {
-		t.Plain.Interval = ceilMicros(float64(t.Premium.Span()/time.Microsecond) / float64(capacity))
+		t.Plain.Interval = ceil(float64(t.Premium.Span()) / float64(capacity))
 	}
 	return t
 }
 
 // rounding is how close to a whole number a number is taken for it. Decimal settings
 // are not exact in binary: 10 × 2.3 is 22.999….
-const rounding = 1e-9
+const rounding = 1e-12
 
 func floor(x float64) int64 { return int64(math.Floor(x * (1 + rounding))) }
 
-func ceilMicros(us float64) time.Duration {
-	return time.Duration(math.Ceil(us*(1-rounding))) * time.Microsecond
-}
+// ceil rounds a time in nanoseconds up.
+func ceil(ns float64) time.Duration { return time.Duration(math.Ceil(ns * (1 - rounding))) }
 
 // Result is the outcome of one Take.
 type Result struct {
-	// Limit is the limit that was applied.
-	Limit Limit
 	// Taken says that one token was taken from each bucket. If it is false, none was
 	// taken from any.
 	Taken bool
-	// Debt is the time until the emptiest of the buckets is full, after the Take; from
-	// 0 to the span of Limit.
+	// Bucket is the index, in the request, of the bucket that runs out first. If a bucket
+	// is empty, it is the one that will be so for the longest time.
+	Bucket int
+	// Limit is the limit of that bucket, as it was applied.
+	Limit Limit
+	// Debt is the time until that bucket is full, after the Take; from 0 to its most.
 	Debt time.Duration
+	// Place is what became of the wish for a place in the queue. Pending is how many jobs
+	// waited or were on their way, if the place was given or the queue is full.
+	Place   PlaceOutcome
+	Pending int64
 	// Fallback says that the buckets were those of this process, because the shared
 	// store could not be asked.
 	Fallback bool
 }
 
-// Remaining is the number of tokens left in the emptiest bucket.
+// Empty says that nothing was taken because a bucket is empty.
+func (r Result) Empty() bool { return !r.Taken && r.Remaining() == 0 }
+
+// Remaining is the number of tokens left in the bucket of the result.
 func (r Result) Remaining() int64 {
 	return max(0, int64((r.Limit.Span()-r.Debt)/r.Limit.Interval))
 }
 
-// NextToken is the time until the emptiest bucket holds one more token; 0 if it is
-// full. After a Take that took nothing, the caller has to wait for that long.
+// NextToken is the time until that bucket holds one more token; 0 if it is full. If the
+// bucket is empty, the caller has to wait for that long.
 func (r Result) NextToken() time.Duration {
 	if r.Debt <= 0 {
 		return 0
@@ -101,11 +112,12 @@ func (r Result) NextToken() time.Duration {
 
 // Store keeps buckets by key.
 type Store interface {
-	// Take takes one token from each bucket. If one of them is empty, it takes none.
-	Take(ctx context.Context, limit Limit, keys ...string) (Result, error)
-	// Refund puts back the tokens that the Take with result r took. A bucket never
-	// holds more than its capacity.
-	Refund(ctx context.Context, r Result, keys ...string) error
+	// Take takes one token from each bucket of the request. If one of them is empty, it
+	// takes none.
+	Take(ctx context.Context, req Request) (Result, error)
+	// Refund puts back the tokens that a Take took from the buckets; r is its result. A
+	// bucket never holds more than its capacity.
+	Refund(ctx context.Context, r Result, buckets []Bucket) error
 }
 
 // Key is the name of a bucket in the store: "refrakt:gate:bucket:run:ip:192.0.2.1"

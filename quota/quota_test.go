@@ -37,7 +37,7 @@ func TestRedis(t *testing.T) {
 		if err := c.FlushAll(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
-		return quota.NewRedis(c), realClock{}
+		return quota.NewRedis(c, quota.Places{}), realClock{}
 	})
 }
 
@@ -62,10 +62,10 @@ func TestNewTiers(t *testing.T) {
 		multiplier          float64
 		want                limits
 	}{
-		"defaults":             {10, 6, 3, limits{quota.Limit{Capacity: 10, Interval: 10 * time.Second}, quota.Limit{Capacity: 30, Interval: 3333334 * time.Microsecond}}},
+		"defaults":             {10, 6, 3, limits{quota.Limit{Capacity: 10, Interval: 10 * time.Second}, quota.Limit{Capacity: 30, Interval: 3333333334}}},
 		"under 1 counts as 1":  {10, 6, 0.2, limits{quota.Limit{Capacity: 10, Interval: 10 * time.Second}, quota.Limit{Capacity: 10, Interval: 10 * time.Second}}},
-		"capacity rounds down": {1, 60, 1.9, limits{quota.Limit{Capacity: 1, Interval: time.Second}, quota.Limit{Capacity: 1, Interval: 526316 * time.Microsecond}}},
-		"decimals are meant":   {10, 60, 2.3, limits{quota.Limit{Capacity: 10, Interval: time.Second}, quota.Limit{Capacity: 23, Interval: 434783 * time.Microsecond}}},
+		"capacity rounds down": {1, 60, 1.9, limits{quota.Limit{Capacity: 1, Interval: time.Second}, quota.Limit{Capacity: 1, Interval: 526315790}}},
+		"decimals are meant":   {10, 60, 2.3, limits{quota.Limit{Capacity: 10, Interval: time.Second}, quota.Limit{Capacity: 23, Interval: 434782609}}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -82,8 +82,8 @@ func TestNewTiersHold(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	for range 200_000 {
 		capacity := 1 + random.Int64N(1+random.Int64N(1_000_000))
-		perMinute := 1 + random.Int64N(1+random.Int64N(30_000))
-		multiplier := min(1+random.Float64()*10, 30_000/float64(perMinute))
+		perMinute := 1 + random.Int64N(1+random.Int64N(1_000_000))
+		multiplier := min(1+random.Float64()*10, 1_000_000/float64(perMinute))
 		tiers := quota.NewTiers(capacity, perMinute, multiplier)
 		what := fmt.Sprintf("NewTiers(%d, %d, %v) = %+v", capacity, perMinute, multiplier, tiers)
 		for _, l := range []struct {
@@ -154,9 +154,9 @@ func TestValidate(t *testing.T) {
 		change func(*quota.Config)
 		ok     bool
 	}{
-		"the highest rate, premium":    {func(c *quota.Config) { c.PremiumMultiplier, c.AssistantPerMinute = 1000, 30 }, true},
-		"a rate above it":              {func(c *quota.Config) { c.PremiumMultiplier, c.AssistantPerMinute = 1000, 31 }, false},
-		"the same of the other policy": {func(c *quota.Config) { c.PremiumMultiplier, c.RunPerMinute, c.AssistantPerMinute = 1000, 31, 1 }, false},
+		"the highest rate, premium":    {func(c *quota.Config) { c.PremiumMultiplier, c.AssistantPerMinute = 1000, 1000 }, true},
+		"a rate above it":              {func(c *quota.Config) { c.PremiumMultiplier, c.AssistantPerMinute = 1000, 1001 }, false},
+		"the same of the other policy": {func(c *quota.Config) { c.PremiumMultiplier, c.RunPerMinute, c.AssistantPerMinute = 1000, 1001, 1 }, false},
 		"a multiplier above 1000":      {func(c *quota.Config) { c.PremiumMultiplier, c.RunPerMinute, c.AssistantPerMinute = 1000.1, 1, 1 }, false},
 		"an infinite multiplier":       {func(c *quota.Config) { c.PremiumMultiplier = math.Inf(-1) }, false},
 		"a multiplier under 1":         {func(c *quota.Config) { c.PremiumMultiplier = 0 }, true},
@@ -189,19 +189,19 @@ func BenchmarkMemoryTake(b *testing.B) {
 }
 
 func BenchmarkRedisTake(b *testing.B) {
-	benchmarkTake(b, quota.NewRedis(redistest.Start(b).Client(b)))
+	benchmarkTake(b, quota.NewRedis(redistest.Start(b).Client(b), quota.Places{}))
 }
 
 func benchmarkTake(b *testing.B, s quota.Store) {
 	limit := quota.Limit{Capacity: 1 << 40, Interval: time.Microsecond}
-	keys := make([][]string, 10_000)
-	for i := range keys {
-		keys[i] = []string{quota.Key("run", fmt.Sprint("ip:", i)), quota.Key("run", fmt.Sprint("user:", i))}
+	requests := make([]quota.Request, 10_000)
+	for i := range requests {
+		requests[i] = quotatest.Of(limit, quota.Key("run", fmt.Sprint("ip:", i)), quota.Key("run", fmt.Sprint("user:", i)))
 	}
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {
-		if _, err := s.Take(context.Background(), limit, keys[i%len(keys)]...); err != nil {
+		if _, err := s.Take(context.Background(), requests[i%len(requests)]); err != nil {
 			b.Fatal(err)
 		}
 		i++

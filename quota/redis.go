@@ -16,40 +16,213 @@ var takeLua string
 //go:embed refund.lua
 var refundLua string
 
-var (
-	takeScript   = redis.NewScript(takeLua)
-	refundScript = redis.NewScript(refundLua)
-)
+var refundScript = redis.NewScript(refundLua)
+
+// Client is what the store needs of a Redis client. The client must not retry: Redis may
+// have carried out a Take whose answer was lost.
+type Client interface {
+	redis.Scripter
+	Process(ctx context.Context, cmd redis.Cmder) error
+	Pipelined(ctx context.Context, fn func(redis.Pipeliner) error) ([]redis.Cmder, error)
+}
 
 // Redis keeps the buckets in Redis, where all replicas share them. The scripts read
-// the server's clock, so the replicas' clocks don't matter.
-type Redis struct{ rdb redis.Scripter }
+// the server's clock, so the replicas' clocks don't matter. Takes that come while a call
+// is under way share the next one; see [batcher].
+type Redis struct {
+	rdb    Client
+	script *redis.Script
+	places Places
+	// apart says that each request needs a call of its own: its keys may be in another
+	// slot of a cluster.
+	apart bool
+
+	batcher batcher
+	args    []any // of the call under way; its memory is used again
+}
 
 var _ Store = (*Redis)(nil)
 
-// NewRedis returns a store on rdb. The client must not retry: Redis may have
-// carried out a Take whose answer was lost.
-func NewRedis(rdb redis.Scripter) *Redis { return &Redis{rdb: rdb} }
+// Places is how take.lua asks a queue in the same Redis for places. The zero value says
+// that there is no queue.
+type Places struct {
+	// Lua defines queue, as take.lua needs it. Keys are the last of KEYS, and Args the last
+	// of ARGV.
+	Lua  string
+	Keys []string
+	Args []any
+}
 
-// Take implements [Store] in one round trip.
-func (s *Redis) Take(ctx context.Context, limit Limit, keys ...string) (Result, error) {
-	answer, err := takeScript.Run(ctx, s.rdb, keys, limit.Interval.Microseconds(), limit.Span().Microseconds()).Int64Slice()
+// NewRedis returns a store on rdb. With places, a Take can also ask for a place in the
+// queue, and nobody else gives tokens back to the buckets of requests that do.
+func NewRedis(rdb Client, places Places) *Redis {
+	if places.Lua == "" {
+		places.Lua = "local queue = nil\n"
+	}
+	s := &Redis{rdb: rdb, script: redis.NewScript(places.Lua + takeLua), places: places}
+	s.batcher.send = s.send
+	return s
+}
+
+// newClusterServer returns a store on one server of a cluster.
+func newClusterServer(rdb Client) *Redis {
+	s := NewRedis(rdb, Places{})
+	s.apart = true
+	return s
+}
+
+// GivesPlaces says whether a Take can ask for a place in the queue.
+func (s *Redis) GivesPlaces() bool { return len(s.places.Keys) > 0 }
+
+// Take implements [Store] in one round trip, which it may share with others.
+func (s *Redis) Take(ctx context.Context, req Request) (Result, error) {
+	if !s.GivesPlaces() {
+		req.Place = PlaceNone
+	}
+	return s.batcher.take(ctx, req)
+}
+
+// send makes one call for a batch, or one pipeline of calls.
+func (s *Redis) send(ctx context.Context, batch []*member) {
+	if s.apart && len(batch) > 1 {
+		s.sendApart(ctx, batch)
+	} else {
+		fail(batch, s.sendTogether(ctx, batch))
+	}
+}
+
+func (s *Redis) sendTogether(ctx context.Context, batch []*member) error {
+	s.args = s.appendArgs(s.args[:0], "evalsha", s.script.Hash(), batch)
+	defer clear(s.args)
+	cmd := redis.NewIntSliceCmd(ctx, s.args...)
+	err := s.rdb.Process(ctx, cmd)
+	if redis.HasErrorPrefix(err, "NOSCRIPT") { // then nothing was done
+		cmd = redis.NewIntSliceCmd(ctx, s.appendArgs(nil, "eval", s.places.Lua+takeLua, batch)...)
+		err = s.rdb.Process(ctx, cmd)
+	}
 	if err != nil {
-		return Result{}, fmt.Errorf("take tokens: %w", err)
+		return err
 	}
-	if len(answer) != 2 {
-		return Result{}, errors.New("take tokens: the script did not answer with two numbers")
+	return readAnswer(cmd.Val(), batch)
+}
+
+// sendApart makes one call for each member, in one pipeline.
+func (s *Redis) sendApart(ctx context.Context, batch []*member) {
+	cmds := make([]*redis.IntSliceCmd, len(batch))
+	_, _ = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error { // each call has its own error
+		for i := range batch {
+			cmds[i] = redis.NewIntSliceCmd(ctx, s.appendArgs(nil, "evalsha", s.script.Hash(), batch[i:i+1])...)
+			if err := p.Process(ctx, cmds[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for i, cmd := range cmds {
+		one := batch[i : i+1]
+		err := cmd.Err()
+		switch {
+		case redis.HasErrorPrefix(err, "NOSCRIPT"):
+			err = s.sendTogether(ctx, one)
+		case err == nil:
+			err = readAnswer(cmd.Val(), one)
+		}
+		fail(one, err)
 	}
-	return Result{
-		Limit: limit,
-		Taken: answer[0] == 1,
-		Debt:  time.Duration(answer[1]) * time.Microsecond,
-	}, nil
+}
+
+// fail gives all members an error, unless it is nil.
+func fail(batch []*member, err error) {
+	if err == nil {
+		return
+	}
+	err = fmt.Errorf("take tokens: %w", err)
+	for _, m := range batch {
+		m.err = err
+	}
+}
+
+// appendArgs appends the arguments of a command that runs take.lua for a batch.
+func (s *Redis) appendArgs(args []any, command, script string, batch []*member) []any {
+	args = append(args, command, script, 0)
+	for _, m := range batch {
+		for i := range m.req.Buckets {
+			args = append(args, &m.req.Buckets[i].Key) // a pointer costs no allocation
+		}
+	}
+	for i := range s.places.Keys {
+		args = append(args, &s.places.Keys[i])
+	}
+	args[2] = len(args) - 3
+	runs, at := 0, len(args)
+	args = append(args, nil)
+	for len(batch) > 0 {
+		n := runOf(batch)
+		args = appendRun(args, n, batch[0].req)
+		runs, batch = runs+1, batch[n:]
+	}
+	args[at] = runs
+	return append(args, s.places.Args...)
+}
+
+// runOf is how many requests, from the first on, have the same shape.
+func runOf(batch []*member) int {
+	first := &batch[0].req
+	for i, m := range batch {
+		if m.req.Recorded != first.Recorded || m.req.Place != first.Place || len(m.req.Buckets) != len(first.Buckets) {
+			return i
+		}
+		for j := range first.Buckets {
+			if b := m.req.Buckets[j]; b.Limit != first.Buckets[j].Limit || b.MaxDebt != first.Buckets[j].MaxDebt {
+				return i
+			}
+		}
+	}
+	return len(batch)
+}
+
+func appendRun(args []any, n int, req Request) []any {
+	enforced := 1
+	if req.Recorded {
+		enforced = 0
+	}
+	args = append(args, n, len(req.Buckets), enforced, int(req.Place))
+	for _, b := range req.Buckets {
+		args = append(args, b.Limit.Interval.Nanoseconds(), b.Limit.Span().Nanoseconds(), b.maxDebt().Nanoseconds())
+	}
+	return args
+}
+
+// readAnswer sets the results of a batch from what take.lua returned.
+func readAnswer(answer []int64, batch []*member) error {
+	for _, m := range batch {
+		n := 3
+		if m.req.Place != PlaceNone {
+			n = 5
+		}
+		if len(answer) < n || answer[1] < 1 || int(answer[1]) > len(m.req.Buckets) {
+			return errors.New("the script did not answer as it should")
+		}
+		bucket := int(answer[1]) - 1
+		m.result = Result{Taken: answer[0] == 1, Bucket: bucket, Limit: m.req.Buckets[bucket].Limit, Debt: time.Duration(answer[2])}
+		if n == 5 {
+			m.result.Place, m.result.Pending = PlaceOutcome(answer[3]), answer[4]
+		}
+		answer = answer[n:]
+	}
+	if len(answer) > 0 {
+		return errors.New("the script answered more than it was asked")
+	}
+	return nil
 }
 
 // Refund implements [Store] in one round trip.
-func (s *Redis) Refund(ctx context.Context, r Result, keys ...string) error {
-	if err := refundScript.Run(ctx, s.rdb, keys, r.Limit.Interval.Microseconds()).Err(); err != nil {
+func (s *Redis) Refund(ctx context.Context, _ Result, buckets []Bucket) error {
+	keys, intervals := make([]string, len(buckets)), make([]any, len(buckets))
+	for i, b := range buckets {
+		keys[i], intervals[i] = b.Key, b.Limit.Interval.Nanoseconds()
+	}
+	if err := refundScript.Run(ctx, s.rdb, keys, intervals...).Err(); err != nil {
 		return fmt.Errorf("refund tokens: %w", err)
 	}
 	return nil

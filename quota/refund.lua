@@ -2,21 +2,25 @@
 -- stays full.
 --
 -- KEYS[n]  buckets, in the form that take.lua describes
--- ARGV[1]  interval: the time in microseconds in which a bucket gains one token
+-- ARGV[n]  of each bucket, the time in nanoseconds in which it gains one token
 -- returns  the number of buckets that were not full
 
-local interval = tonumber(ARGV[1])
+local SECOND, MILLISECOND = 1000000000, 1000000
+
 local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+local now_s, now_ns = tonumber(time[1]), tonumber(time[2]) * 1000
 
 local refunded = 0
-for _, key in ipairs(KEYS) do
-  local full = tonumber(redis.call('GET', key))
-  if full then
+for i, key in ipairs(KEYS) do
+  local value = redis.call('GET', key)
+  local s, ns = tonumber(value and value:sub(1, -10)), tonumber(value and value:sub(-9))
+  if s and ns then
     refunded = refunded + 1
-    local debt = full - interval - now
-    if debt > 0 then
-      redis.call('SET', key, now + debt, 'PX', math.ceil(debt / 1000) + 1)
+    ns = (s - now_s) * SECOND + ns - tonumber(ARGV[i])
+    if ns - now_ns > MILLISECOND then
+      s = math.floor(ns / SECOND)
+      value = string.format('%d%09d', now_s + s, ns - s * SECOND)
+      redis.call('SET', key, value, 'PXAT', value:sub(1, -7))
     else
       redis.call('DEL', key)
     end

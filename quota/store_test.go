@@ -41,10 +41,10 @@ func FuzzStores(f *testing.F) {
 		tiers.Plain.Interval *= 60
 		tiers.Premium.Interval *= 60
 		limits := []Limit{tiers.Plain, tiers.Premium, tiers.Plain.Scaled(0.5)}
-		shared, memory := NewRedis(rdb), NewMemory()
+		shared, memory := NewRedis(rdb, Places{}), NewMemory()
 		type paid struct {
-			result Result
-			keys   []string
+			result  Result
+			buckets []Bucket
 		}
 		var taken []paid
 		for i, op := range ops[:min(len(ops), 300)] {
@@ -55,30 +55,37 @@ func FuzzStores(f *testing.F) {
 				memory.start = memory.start.Add(-d)
 			case what == 1 && len(taken) > 0:
 				p := taken[len(taken)-1-which%len(taken)]
-				if err := errors.Join(shared.Refund(t.Context(), p.result, p.keys...), memory.Refund(t.Context(), p.result, p.keys...)); err != nil {
+				if err := errors.Join(shared.Refund(t.Context(), p.result, p.buckets), memory.Refund(t.Context(), p.result, p.buckets)); err != nil {
 					t.Fatalf("step %d: refund: %v", i, err)
 				}
 			default:
-				limit := limits[(what+byte(i))%3]
-				keys := []string{fmt.Sprint("ip", which&3)}
+				req := of(limits[(what+byte(i))%3], fmt.Sprint("ip", which&3))
 				if which&4 != 0 {
-					keys = append(keys, fmt.Sprint("user", which>>3))
+					req.Buckets = append(req.Buckets, Bucket{Key: fmt.Sprint("user", which>>3), Limit: limits[(which+i)%3], MaxDebt: tiers.MaxDebt()})
 				}
-				r1, err1 := shared.Take(t.Context(), limit, keys...)
-				r2, err2 := memory.Take(t.Context(), limit, keys...)
+				r1, err1 := shared.Take(t.Context(), req)
+				r2, err2 := memory.Take(t.Context(), req)
 				if err := errors.Join(err1, err2); err != nil {
 					t.Fatalf("step %d: take: %v", i, err)
 				}
-				if r1.Taken != r2.Taken || r1.Remaining() != r2.Remaining() || (r1.Debt-r2.Debt).Abs() > maxStall {
-					t.Fatalf("step %d: take %v of %+v: redis %+v, memory %+v", i, keys, limit, r1, r2)
+				if differ(r1, r2) {
+					t.Fatalf("step %d: take %+v: redis %+v, memory %+v", i, req, r1, r2)
 				}
 				if r1.Taken {
-					taken = append(taken, paid{r1, keys})
+					taken = append(taken, paid{r1, req.Buckets})
 				}
 			}
 		}
 		wantSameDebts(t, rdb, memory)
 	})
+}
+
+// differ compares the results of two stores. Of two buckets that are as empty as each
+// other, each may name another one.
+func differ(a, b Result) bool {
+	return a.Taken != b.Taken || a.Remaining() != b.Remaining() ||
+		!a.Taken && (a.NextToken()-b.NextToken()).Abs() > maxStall ||
+		a.Bucket == b.Bucket && (a.Debt-b.Debt).Abs() > maxStall
 }
 
 // maxStall is how much later than the other a store may be asked. It is far below the
@@ -99,7 +106,7 @@ func wantSameDebts(t *testing.T, rdb *redis.Client, memory *Memory) {
 			if err != nil && !errors.Is(err, redis.Nil) {
 				t.Fatal(err)
 			}
-			stored, debt := time.UnixMicro(full).Sub(now), memory.fullAt[key]-memory.now()
+			stored, debt := time.Unix(0, full).Sub(now), memory.fullAt[key]-memory.now()
 			if stored, debt = max(0, stored), max(0, debt); (stored - debt).Abs() > maxStall {
 				t.Errorf("%s: debt %v in Redis, %v in memory", key, stored, debt)
 			}
@@ -127,8 +134,8 @@ func passRedis(t *testing.T, rdb *redis.Client, d time.Duration) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		full -= d.Microseconds()
-		if left := time.Duration(full-now.UnixMicro()) * time.Microsecond; left > 0 {
+		full -= d.Nanoseconds()
+		if left := time.Duration(full - now.UnixNano()); left > 0 {
 			err = rdb.Set(ctx, key, full, left+time.Millisecond).Err()
 		} else {
 			err = rdb.Del(ctx, key).Err()
@@ -140,7 +147,7 @@ func passRedis(t *testing.T, rdb *redis.Client, d time.Duration) {
 }
 
 // TestRedisKeys checks what is stored: the time at which the bucket is full, in
-// microseconds, under a key that expires just after that time.
+// nanoseconds and a millisecond later, under a key that expires within that millisecond.
 func TestRedisKeys(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
 	ctx := t.Context()
@@ -149,7 +156,7 @@ func TestRedisKeys(t *testing.T) {
 	if want := "refrakt:gate:bucket:run:ip:203.0.113.9"; key != want {
 		t.Errorf("key %q, want %q", key, want)
 	}
-	if _, err := NewRedis(rdb).Take(ctx, limit, key); err != nil {
+	if _, err := NewRedis(rdb, Places{}).Take(ctx, of(limit, key)); err != nil {
 		t.Fatal(err)
 	}
 	now, err := rdb.Time(ctx).Result()
@@ -164,15 +171,41 @@ func TestRedisKeys(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the value %q is not a whole number: it lost digits", text)
 	}
-	if d := time.UnixMicro(full).Sub(now); d > limit.Interval || d < limit.Interval-5*time.Second {
+	if d := time.Unix(0, full).Sub(now); d > limit.Interval+time.Millisecond || d < limit.Interval-5*time.Second {
 		t.Errorf("full in %v, want almost %v", d, limit.Interval)
 	}
 	expires, err := rdb.PExpireTime(ctx, key).Result()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := expires - time.Duration(full)*time.Microsecond; d < 0 || d > 3*time.Millisecond {
-		t.Errorf("expires %v after it is full, want 0 to 3 ms", d)
+	if d := expires - (time.Duration(full) - time.Millisecond); d <= 0 || d > time.Millisecond {
+		t.Errorf("expires %v after it is full, want 0 to 1 ms", d)
+	}
+}
+
+// TestRedisIsExact: at the highest rate, and at one whose interval is no whole number of
+// microseconds, each Take moves the time at which the bucket is full by one interval, to
+// the nanosecond, though it takes the other way through a double.
+func TestRedisIsExact(t *testing.T) {
+	rdb := redistest.Start(t).Client(t)
+	store := NewRedis(rdb, Places{})
+	for _, perMinute := range []int64{1_000_000, 700_001} {
+		limit := NewTiers(1_000_000, perMinute, 1).Plain
+		key := fmt.Sprint("a", perMinute)
+		// The bucket owes much, so that it is not full before the end of the test.
+		begin := time.Now().Add(limit.Span() / 2).UnixNano()
+		if err := rdb.Set(t.Context(), key, begin, time.Hour).Err(); err != nil {
+			t.Fatal(err)
+		}
+		for n := range int64(100) {
+			if r, err := store.Take(t.Context(), of(limit, key)); err != nil || !r.Taken {
+				t.Fatalf("take: %+v, %v", r, err)
+			}
+			full, err := rdb.Get(t.Context(), key).Int64()
+			if want := begin + (n+1)*int64(limit.Interval); err != nil || full != want {
+				t.Fatalf("%d a minute: after %d takes the bucket is full at %d, %d off; %v", perMinute, n+1, full, full-want, err)
+			}
+		}
 	}
 }
 
@@ -182,10 +215,10 @@ func TestRedisClockSetBack(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
 	ctx := t.Context()
 	limit := Limit{Capacity: 2, Interval: 10 * time.Second}
-	if err := rdb.Set(ctx, "a", time.Now().Add(time.Hour).UnixMicro(), 2*time.Hour).Err(); err != nil {
+	if err := rdb.Set(ctx, "a", time.Now().Add(time.Hour).UnixNano(), 2*time.Hour).Err(); err != nil {
 		t.Fatal(err)
 	}
-	r, err := NewRedis(rdb).Take(ctx, limit, "a")
+	r, err := NewRedis(rdb, Places{}).Take(ctx, of(limit, "a"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,11 +235,11 @@ func TestRedisClockSetBack(t *testing.T) {
 func TestRedisLateExpiry(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
 	limit := Limit{Capacity: 3, Interval: 20 * time.Minute}
-	if err := rdb.Set(t.Context(), "a", time.Now().Add(-time.Hour).UnixMicro(), time.Hour).Err(); err != nil {
+	if err := rdb.Set(t.Context(), "a", time.Now().Add(-time.Hour).UnixNano(), time.Hour).Err(); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 4 {
-		r, err := NewRedis(rdb).Take(t.Context(), limit, "a")
+		r, err := NewRedis(rdb, Places{}).Take(t.Context(), of(limit, "a"))
 		if err != nil || r.Taken != (i < 3) {
 			t.Errorf("take %d of 3: %+v, %v", i+1, r, err)
 		}
@@ -223,7 +256,7 @@ func TestRedisForeignValue(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, key := range []string{"text", "list"} {
-		r, err := NewRedis(rdb).Take(ctx, limit, key)
+		r, err := NewRedis(rdb, Places{}).Take(ctx, of(limit, key))
 		if err != nil || !r.Taken || r.Remaining() != 1 {
 			t.Errorf("%s: %+v, %v; want a full bucket", key, r, err)
 		}
@@ -231,24 +264,24 @@ func TestRedisForeignValue(t *testing.T) {
 	if err := rdb.Set(ctx, "text", "x", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if err := NewRedis(rdb).Refund(ctx, Result{Limit: limit, Taken: true}, "text"); err != nil {
+	if err := NewRedis(rdb, Places{}).Refund(ctx, Result{Limit: limit, Taken: true}, of(limit, "text").Buckets); err != nil {
 		t.Errorf("refund: %v", err)
 	}
 }
 
 func TestRedisScriptCacheFlushed(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
-	s := NewRedis(rdb)
+	s := NewRedis(rdb, Places{})
 	limit := Limit{Capacity: 2, Interval: time.Hour}
 	for i := range 2 {
-		if r, err := s.Take(t.Context(), limit, "a"); err != nil || !r.Taken {
+		if r, err := s.Take(t.Context(), of(limit, "a")); err != nil || !r.Taken {
 			t.Fatalf("take %d: %+v, %v", i, r, err)
 		}
 		if err := rdb.ScriptFlush(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if r, err := s.Take(t.Context(), limit, "a"); err != nil || r.Taken {
+	if r, err := s.Take(t.Context(), of(limit, "a")); err != nil || r.Taken {
 		t.Errorf("third take of two: %+v, %v", r, err)
 	}
 }
@@ -269,14 +302,14 @@ func TestMemoryOfAMillionCallers(t *testing.T) {
 	for i := range victims {
 		victims[i] = Key("run", fmt.Sprint("ip:victim", i))
 		for range limit.Capacity {
-			if r, err := m.Take(t.Context(), limit, victims[i]); err != nil || !r.Taken {
+			if r, err := m.Take(t.Context(), of(limit, victims[i])); err != nil || !r.Taken {
 				t.Fatalf("a fresh caller: %+v, %v", r, err)
 			}
 		}
 	}
 	admitted := 0
 	for i := range 1_000_000 {
-		r, err := m.Take(t.Context(), limit, Key("run", fmt.Sprint("ip:", i)), Key("run", fmt.Sprint("user:", i)))
+		r, err := m.Take(t.Context(), of(limit, Key("run", fmt.Sprint("ip:", i)), Key("run", fmt.Sprint("user:", i))))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -285,7 +318,7 @@ func TestMemoryOfAMillionCallers(t *testing.T) {
 		}
 	}
 	for _, v := range victims {
-		if r, err := m.Take(t.Context(), limit, v); err != nil || r.Taken {
+		if r, err := m.Take(t.Context(), of(limit, v)); err != nil || r.Taken {
 			t.Fatalf("the flood refilled a bucket: %+v, %v", r, err)
 		}
 	}
@@ -308,7 +341,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	m.max = 100
 	limit := Limit{Capacity: 2, Interval: time.Hour}
 	take := func(keys ...string) bool {
-		r, err := m.Take(ctx, limit, keys...)
+		r, err := m.Take(ctx, of(limit, keys...))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -347,7 +380,7 @@ func TestMemoryIsFull(t *testing.T) {
 	m.max = 10
 	limit := Limit{Capacity: 1, Interval: time.Hour}
 	for i := range 12 {
-		r, err := m.Take(t.Context(), limit, fmt.Sprint("ip", i))
+		r, err := m.Take(t.Context(), of(limit, fmt.Sprint("ip", i)))
 		if err != nil || r.Taken != (i <= 10) { // the eleventh has the shared bucket
 			t.Errorf("caller %d: %+v, %v", i, r, err)
 		}
@@ -364,7 +397,7 @@ func TestMemorySweep(t *testing.T) {
 	limit := Limit{Capacity: 1, Interval: time.Hour}
 	take := func(keys ...string) {
 		t.Helper()
-		if _, err := m.Take(t.Context(), limit, keys...); err != nil {
+		if _, err := m.Take(t.Context(), of(limit, keys...)); err != nil {
 			t.Fatal(err)
 		}
 	}

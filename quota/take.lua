@@ -1,43 +1,141 @@
--- take.lua: takes one token from each of a caller's buckets. If one of them is
--- empty, it takes none.
+-- take.lua: takes tokens for a batch of requests, one after the other, as if each were a
+-- call of its own. A request gets one token from each of its buckets, or none from any.
+-- A request can ask for a place in a queue too; it then gets tokens and place, or neither.
 --
--- KEYS[n]  buckets. The value of a bucket is the time at which it will be full, in
---          microseconds since the epoch by this server's clock. A bucket without a
---          key is full, and so is one whose value is not a number. The key expires
---          a millisecond after the bucket is full: expiry has whole milliseconds.
--- ARGV[1]  interval: the time in microseconds in which a bucket gains one token
--- ARGV[2]  span: the time in microseconds in which an empty bucket becomes full
---          (capacity * interval)
--- returns  {1, debt} if the tokens were taken, else {0, debt}. debt is the time in
---          microseconds until the emptiest bucket is full, after the taking.
+-- The value of a bucket is the time at which it will be full, in nanoseconds since the
+-- epoch by this server's clock, and one millisecond. So its first digits are a time in
+-- milliseconds, the unit of expiry, at which the bucket is full for sure: the key expires
+-- then. A bucket without a key is full, and so is one whose value is no such number.
 --
--- When a bucket is empty, the script writes nothing, with one exception: a bucket
--- can owe more than the span, because the clock was set back or the limit lowered.
--- Such a bucket counts as empty, and its debt is cut to the span.
+-- Requests with the same shape that follow each other are a run.
+--
+-- KEYS     the buckets of the requests, in order; then the keys of the queue
+-- ARGV[1]  the number of runs
+-- ARGV     of each run: how many requests, how many buckets each has, whether its limits
+--          are enforced (1) or only recorded (0), and how it asks for a place (below);
+--          then of each bucket:
+--            interval  the time in nanoseconds in which the bucket gains one token
+--            span      the time in nanoseconds in which it becomes full when it is empty
+--                      (capacity * interval)
+--            most      the time in nanoseconds that it can owe at most: the longest span
+--                      of all limits that apply to it
+--          after the runs, what the queue needs
+-- returns  for each request: taken, bucket, debt; and if it asks for a place: outcome,
+--          pending
+--          taken    1 if the tokens were taken, else 0
+--          bucket   the number, from 1, of the bucket that runs out first, or of the one
+--                   that has no token for the longest time
+--          debt     the time in nanoseconds until that bucket is full, after the taking
+--          outcome  of the place: 1 given, 2 the queue is full, 3 the queue can't be
+--                   read, 0 not asked for because a bucket is empty
+--          pending  how many jobs wait or are on their way, if the outcome is 1 or 2
+--
+-- A request asks for a place in one of these ways:
+--   0  not at all
+--   1  without a place it gets no tokens
+--   2  the same, but if the queue can't be read it gets its tokens without a place
+--   3  it gets its tokens with or without a place
+-- It does not ask if a bucket is empty, unless the limits are only recorded.
+--
+-- For a request that gets nothing, nothing is written, with one exception: a bucket can
+-- owe more than its most, because the clock was set back or the limit lowered. Its debt is
+-- cut then.
+--
+-- Before this file stands the definition of queue, nil if there is none, with
+--   keys      the number of its keys
+--   ask()     returns outcome (1, 2 or 3) and pending, and counts a place that it gives
+--   commit()  writes what was counted
 
-local interval, span = tonumber(ARGV[1]), tonumber(ARGV[2])
+local SECOND, MILLISECOND = 1000000000, 1000000
+local max, floor, format, sub = math.max, math.floor, string.format, string.sub
+
 local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+local now_s, now_ns = tonumber(time[1]), tonumber(time[2]) * 1000
 
-local function store(key, debt)
-  redis.call('SET', key, now + debt, 'PX', math.ceil(debt / 1000) + 1)
+local next_arg = 1
+local function arg()
+  next_arg = next_arg + 1
+  return tonumber(ARGV[next_arg])
 end
 
-local debts, most = {}, 0
-for i, full in ipairs(redis.call('MGET', unpack(KEYS))) do
-  local debt = math.max(0, (tonumber(full) or now) - now)
-  if debt > span then
-    debt = span
-    store(KEYS[i], debt)
+local debts = {}
+for i, value in ipairs(redis.call('MGET', unpack(KEYS, 1, #KEYS - (queue and queue.keys or 0)))) do
+  local debt = 0
+  if value then
+    -- Whole, the number would not fit into a double.
+    local s, ns = tonumber(sub(value, 1, -10)), tonumber(sub(value, -9))
+    debt = s and ns and max(0, (s - now_s) * SECOND + (ns - now_ns) - MILLISECOND) or 0
   end
-  debts[i] = debt
-  most = math.max(most, debt)
+  debts[KEYS[i]] = debt
 end
 
-if most + interval > span then
-  return {0, most}
+local function owe(key, debt)
+  debts[key] = debt
+  local ns = now_ns + debt + MILLISECOND
+  local s = floor(ns / SECOND)
+  local value = format('%d%09d', now_s + s, ns - s * SECOND)
+  redis.call('SET', key, value, 'PXAT', sub(value, 1, -7))
 end
-for i, key in ipairs(KEYS) do
-  store(key, debts[i] + interval)
+
+-- look finds the bucket of a request that runs out first, or that is empty the longest.
+-- It returns whether all have a token, the number of that bucket, and its debt.
+local function look(first, limits)
+  local enough, bucket, least, longest = true, 1, nil, nil
+  for i = 1, #limits / 3 do
+    local key, interval, span = KEYS[first + i], limits[3 * i - 2], limits[3 * i - 1]
+    local debt = debts[key]
+    if debt > limits[3 * i] then
+      debt = limits[3 * i]
+      owe(key, debt)
+    end
+    local wait = debt + interval - span
+    if wait > 0 then
+      if enough or wait > longest then
+        enough, bucket, longest = false, i, wait
+      end
+    elseif enough then
+      local left = -wait / interval
+      if not least or left < least then
+        bucket, least = i, left
+      end
+    end
+  end
+  return enough, bucket, debts[KEYS[first + bucket]]
 end
-return {1, most + interval}
+
+local answer, n, first = {}, 0, 0
+for _ = 1, tonumber(ARGV[1]) do
+  local requests, buckets, enforced, place = arg(), arg(), arg() == 1, arg()
+  local limits = {}
+  for i = 1, 3 * buckets do
+    limits[i] = arg()
+  end
+  for _ = 1, requests do
+    local enough, bucket, debt = look(first, limits)
+    local outcome, pending = 0, 0
+    if place > 0 and (enough or not enforced) then
+      outcome, pending = queue.ask()
+    end
+    local refused = outcome == 2 and place < 3 or outcome == 3 and place == 1
+    local taken = enough and not refused
+    if taken then
+      for i = 1, buckets do
+        local key = KEYS[first + i]
+        owe(key, debts[key] + limits[3 * i - 2])
+      end
+      debt = debt + limits[3 * bucket - 2]
+    end
+    answer[n + 1], answer[n + 2], answer[n + 3] = taken and 1 or 0, bucket, debt
+    n = n + 3
+    if place > 0 then
+      answer[n + 1], answer[n + 2] = outcome, pending
+      n = n + 2
+    end
+    first = first + buckets
+  end
+end
+
+if queue then
+  queue.commit()
+end
+return answer

@@ -92,7 +92,7 @@ func TestRedisRightsOfBuckets(t *testing.T) {
 		must(t, err)
 		rdb := u.client()
 		defer rdb.Close()
-		return errors.Join(rdb.Ping(t.Context()).Err(), useBuckets(t.Context(), quota.NewRedis(rdb)), denied(t, server))
+		return errors.Join(rdb.Ping(t.Context()).Err(), useBuckets(t.Context(), quota.NewRedis(rdb, quota.Places{})), denied(t, server))
 	})
 
 	cluster := redistest.StartCluster(t, 3, false)
@@ -146,9 +146,10 @@ func denied(t *testing.T, server *redistest.Server) error {
 func useBuckets(ctx context.Context, buckets quota.Store) error {
 	var errs []error
 	limit := quota.Limit{Capacity: 2, Interval: time.Second}
+	req := quota.Request{Buckets: []quota.Bucket{{Key: quota.Key("run", "ip:1"), Limit: limit}, {Key: quota.Key("run", "user:1"), Limit: limit}}}
 	for range 3 {
-		r, err := buckets.Take(ctx, limit, quota.Key("run", "ip:1"), quota.Key("run", "user:1"))
-		errs = append(errs, err, buckets.Refund(ctx, r, quota.Key("run", "ip:1"), quota.Key("run", "user:1")))
+		r, err := buckets.Take(ctx, req)
+		errs = append(errs, err, buckets.Refund(ctx, r, req.Buckets))
 	}
 	return errors.Join(errs...)
 }
@@ -179,7 +180,7 @@ func useQueue(t *testing.T, server *redistest.Server, rdb *redis.Client) error {
 	must(t, admin.HSet(t.Context(), "refrakt:gate:jobs:default", "saq:job:default:0", `{"q":1,"a":1,"s":"complete","g":1}`).Err())
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	errs := []error{rdb.Ping(ctx).Err(), useBuckets(ctx, quota.NewRedis(rdb))}
+	errs := []error{rdb.Ping(ctx).Err(), useBuckets(ctx, quota.NewRedis(rdb, quota.Places{}))}
 	note := func(err error) { errs = append(errs, err) }
 
 	queue := saq.New(saq.Config{QueueName: "default"}, rdb)

@@ -88,6 +88,7 @@ type gate struct {
 	telemetryTLS *certs.Files          // nil: plain text
 	queueRedis   *redis.Client         // nil: no queue
 	limiterRedis redis.UniversalClient // nil: buckets in memory
+	places       quota.Places          // of the queue; zero: no place is needed
 	monitor      *backpressure.Monitor // nil: no queue
 	jobs         *jobmetrics.Counter   // nil: no queue
 	failover     *quota.Failover       // nil: buckets in memory
@@ -110,6 +111,9 @@ func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, err
 		g.passwords = append(g.passwords, u.passwords()...)
 		g.queueRedis = u.client()
 		queue := saq.New(cfg.SAQ, g.queueRedis)
+		if cfg.Queue.MaxPending > 0 {
+			g.places.Lua, g.places.Keys, g.places.Args = queue.Places(cfg.Queue.MaxPending, cfg.Queue.AdmissionWindow)
+		}
 		g.monitor = backpressure.NewMonitor(cfg.Queue, queue, reg, log)
 		g.jobs = jobmetrics.New(cfg.Jobs, cfg.SAQ.QueueName, queue, g.queueRedis, reg, log)
 	}
@@ -168,10 +172,10 @@ func (g *gate) limiterStore() (quota.Store, error) {
 			return quota.NewCluster(client, g.log), nil
 		}
 		g.limiterRedis = u.client()
-	} else {
-		g.limiterRedis = g.queueRedis
+		return quota.NewRedis(g.limiterRedis, quota.Places{}), nil
 	}
-	return quota.NewRedis(g.limiterRedis), nil
+	g.limiterRedis = g.queueRedis
+	return quota.NewRedis(g.limiterRedis, g.places), nil
 }
 
 func newRegistry() *prometheus.Registry {

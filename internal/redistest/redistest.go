@@ -71,7 +71,13 @@ func (s *Server) PID() int { return s.process.PID() }
 // Client returns a client that is closed when the test ends.
 func (s *Server) Client(tb testing.TB) *redis.Client {
 	tb.Helper()
-	c := redis.NewClient(&redis.Options{Network: "unix", Addr: s.Socket, MaxRetries: -1, ContextTimeoutEnabled: true})
+	return s.ClientOf(tb, 0)
+}
+
+// ClientOf is Client for a database of this number.
+func (s *Server) ClientOf(tb testing.TB, database int) *redis.Client {
+	tb.Helper()
+	c := redis.NewClient(&redis.Options{Network: "unix", Addr: s.Socket, DB: database, MaxRetries: -1, ContextTimeoutEnabled: true})
 	tb.Cleanup(func() { c.Close() })
 	return c
 }

@@ -38,6 +38,7 @@ func Run(t *testing.T, open func(t *testing.T) (quota.Store, Clock)) {
 		"a lowered limit is kept to":         testLowered,
 		"never above capacity plus rate":     testWindow,
 		"99.9 % of the rate under load":      testSaturation,
+		"each bucket has its limit":          testLimits,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -47,12 +48,21 @@ func Run(t *testing.T, open func(t *testing.T) (quota.Store, Clock)) {
 	}
 }
 
+// Of is a request for a token of each of these buckets, which have the same limit.
+func Of(l quota.Limit, keys ...string) quota.Request {
+	var req quota.Request
+	for _, key := range keys {
+		req.Buckets = append(req.Buckets, quota.Bucket{Key: key, Limit: l})
+	}
+	return req
+}
+
 // slow is a limit that refills no token during a test.
 var slow = quota.Limit{Capacity: 10, Interval: time.Hour}
 
 func take(t *testing.T, s quota.Store, l quota.Limit, keys ...string) quota.Result {
 	t.Helper()
-	r, err := s.Take(t.Context(), l, keys...)
+	r, err := s.Take(t.Context(), Of(l, keys...))
 	if err != nil {
 		t.Fatalf("Take: %v", err)
 	}
@@ -149,7 +159,7 @@ func testAllOrNothingConcurrent(t *testing.T, s quota.Store, _ Clock) {
 	for i := range callers {
 		wg.Go(func() {
 			for range tries {
-				r, err := s.Take(context.WithoutCancel(t.Context()), ip, "ip", fmt.Sprint("user", i))
+				r, err := s.Take(context.WithoutCancel(t.Context()), Of(ip, "ip", fmt.Sprint("user", i)))
 				if err != nil {
 					t.Errorf("Take: %v", err)
 					return
@@ -199,7 +209,7 @@ func testDenialIsFree(t *testing.T, s quota.Store, _ Clock) {
 
 func testRefund(t *testing.T, s quota.Store, _ Clock) {
 	r := take(t, s, slow, "a", "b")
-	if err := s.Refund(t.Context(), r, "a", "b"); err != nil {
+	if err := s.Refund(t.Context(), r, Of(slow, "a", "b").Buckets); err != nil {
 		t.Fatalf("Refund: %v", err)
 	}
 	for _, key := range []string{"a", "b"} {
@@ -212,7 +222,7 @@ func testRefund(t *testing.T, s quota.Store, _ Clock) {
 func testRefundFull(t *testing.T, s quota.Store, _ Clock) {
 	r := take(t, s, slow, "a")
 	for range 3 {
-		if err := s.Refund(t.Context(), r, "a"); err != nil {
+		if err := s.Refund(t.Context(), r, Of(slow, "a").Buckets); err != nil {
 			t.Fatalf("Refund: %v", err)
 		}
 	}
@@ -279,7 +289,7 @@ func testWindow(t *testing.T, s quota.Store, c Clock) {
 // testSaturation takes without pause and must get all tokens of the refill. The capacity
 // is so large that a stall of the machine loses none.
 func testSaturation(t *testing.T, s quota.Store, c Clock) {
-	const perMinute = 29_999 // an interval of 2001 µs, where rounding counts the most
+	const perMinute = 29_999
 	l := quota.NewTiers(1000, perMinute, 1).Plain
 	for take(t, s, l, "a").Taken {
 	}
@@ -297,5 +307,34 @@ func testSaturation(t *testing.T, s quota.Store, c Clock) {
 	// One token may be half refilled.
 	if want := c.Now().Sub(start).Minutes()*perMinute*0.999 - 1; float64(n) < want {
 		t.Errorf("%d handed out, want at least %.1f", n, want)
+	}
+}
+
+// testLimits: each bucket is charged by its own limit, and the result is that of the
+// bucket that runs out first, or is empty for the longest time.
+func testLimits(t *testing.T, s quota.Store, _ Clock) {
+	few, many := quota.Limit{Capacity: 2, Interval: time.Minute}, quota.Limit{Capacity: 5, Interval: time.Hour}
+	req := quota.Request{Buckets: []quota.Bucket{{Key: "many", Limit: many}, {Key: "few", Limit: few}}}
+	ask := func() quota.Result {
+		t.Helper()
+		r, err := s.Take(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	for i := range few.Capacity {
+		if r := ask(); !r.Taken || r.Bucket != 1 || r.Limit != few || r.Remaining() != few.Capacity-1-i {
+			t.Fatalf("take %d: %+v, %d left; want that of the bucket with 2 tokens", i+1, r, r.Remaining())
+		}
+	}
+	if r := ask(); !r.Empty() || r.Bucket != 1 || r.NextToken() > few.Interval {
+		t.Errorf("with that bucket empty: %+v, wait %v", r, r.NextToken())
+	}
+	if got := drain(t, s, many, "many"); got != many.Capacity-few.Capacity {
+		t.Errorf("the other bucket had %d left, want %d", got, many.Capacity-few.Capacity)
+	}
+	if r := ask(); !r.Empty() || r.Limit.Interval > many.Interval {
+		t.Errorf("with both empty: %+v", r)
 	}
 }

@@ -26,12 +26,15 @@ type recorder struct {
 	limit quota.Limit
 }
 
-func (r *recorder) Take(_ context.Context, l quota.Limit, keys ...string) (quota.Result, error) {
-	r.keys, r.limit = slices.Clone(keys), l
-	return quota.Result{Limit: l, Taken: true, Debt: l.Interval}, nil
+func (r *recorder) Take(_ context.Context, req quota.Request) (quota.Result, error) {
+	r.keys, r.limit = nil, req.Buckets[0].Limit
+	for _, b := range req.Buckets {
+		r.keys = append(r.keys, b.Key)
+	}
+	return quota.Result{Limit: r.limit, Taken: true, Debt: r.limit.Interval}, nil
 }
 
-func (r *recorder) Refund(context.Context, quota.Result, ...string) error { return nil }
+func (r *recorder) Refund(context.Context, quota.Result, []quota.Bucket) error { return nil }
 
 var (
 	trusted = []string{"10.0.0.0/8", "fc00::/7", "192.0.2.7"}

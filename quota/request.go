@@ -1,0 +1,59 @@
+package quota
+
+import "time"
+
+// Bucket is one bucket of a caller, and the limit that applies to it.
+type Bucket struct {
+	// Key is the name of the bucket in the store; see [Key].
+	Key   string
+	Limit Limit
+	// MaxDebt is the most that the bucket can owe: the longest span of all limits that
+	// apply to it, if there are several, as for the tiers of a caller. So a request with a
+	// shorter span does not fill the bucket. 0 is the span of Limit.
+	MaxDebt time.Duration
+}
+
+// maxDebt is MaxDebt, or what it stands for.
+func (b Bucket) maxDebt() time.Duration { return max(b.MaxDebt, b.Limit.Span()) }
+
+// Request asks for one token from each bucket of a caller.
+type Request struct {
+	// Buckets are the buckets, one at least, each only once.
+	Buckets []Bucket
+	// Recorded says that the limits are not enforced: the caller goes on with an empty
+	// bucket too. So an empty bucket does not keep it from a place in the queue.
+	Recorded bool
+	// Place says how the caller asks for a place in the queue. A store that can't give
+	// places leaves it at that: Result.Place is PlaceNotAsked then.
+	Place PlaceMode
+}
+
+// PlaceMode is how a request asks for a place in the queue; take.lua knows the numbers.
+type PlaceMode int
+
+// The modes.
+const (
+	// PlaceNone asks for no place.
+	PlaceNone PlaceMode = iota
+	// PlaceRequired asks for tokens and a place together: it gets both or none.
+	PlaceRequired
+	// PlaceIfKnown is the same, but while the queue can't be read, tokens are enough.
+	PlaceIfKnown
+	// PlaceRecorded asks for a place that is counted, but not required.
+	PlaceRecorded
+)
+
+// PlaceOutcome is what became of the wish for a place; take.lua knows the numbers.
+type PlaceOutcome int
+
+// The outcomes.
+const (
+	// PlaceNotAsked says that nobody asked the queue.
+	PlaceNotAsked PlaceOutcome = iota
+	// PlaceGiven says that the place was given, and counted.
+	PlaceGiven
+	// PlaceFull says that the queue is full.
+	PlaceFull
+	// PlaceUnknown says that the queue can't be read.
+	PlaceUnknown
+)

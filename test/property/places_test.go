@@ -1,0 +1,186 @@
+package property_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"pgregory.net/rapid"
+
+	"github.com/refrakt-hub/refrakt-gate/backpressure/saq"
+	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
+	"github.com/refrakt-hub/refrakt-gate/quota"
+)
+
+const (
+	places = 5
+	window = time.Hour
+)
+
+// gate takes tokens and places in a database, in one step or in several.
+type gate struct {
+	rdb   *redis.Client
+	queue *saq.Queue
+	store *quota.Redis
+}
+
+func newGate(rdb *redis.Client, together bool) gate {
+	g := gate{rdb: rdb, queue: saq.New(saq.Config{QueueName: "default"}, rdb)}
+	var p quota.Places
+	if together {
+		p.Lua, p.Keys, p.Args = g.queue.Places(places, window)
+	}
+	g.store = quota.NewRedis(rdb, p)
+	return g
+}
+
+// inSteps is what a request gets where buckets and queue are asked one after the other.
+func (g gate) inSteps(ctx context.Context, req quota.Request) (quota.Result, error) {
+	r, err := g.store.Take(ctx, quota.Request{Buckets: req.Buckets})
+	if err != nil || req.Place == quota.PlaceNone || r.Empty() && !req.Recorded {
+		return r, err
+	}
+	a, err := g.queue.Admit(ctx, places, window)
+	if err != nil {
+		return r, err
+	}
+	r.Place, r.Pending = quota.PlaceFull, a.Pending
+	if a.Admitted {
+		r.Place = quota.PlaceGiven
+	} else if r.Taken && req.Place != quota.PlaceRecorded {
+		r.Taken, r.Debt = false, r.Debt-r.Limit.Interval
+		return r, g.store.Refund(ctx, r, req.Buckets)
+	}
+	return r, nil
+}
+
+// TestPlacesAreTakeThenAdmit: what one script gives is what the buckets and the queue would give one after the other,
+// with the tokens back where the queue has refused.
+func TestPlacesAreTakeThenAdmit(t *testing.T) {
+	server := redistest.Start(t)
+	together, inSteps := newGate(server.ClientOf(t, 0), true), newGate(server.ClientOf(t, 1), false)
+	rapid.Check(t, func(rt *rapid.T) {
+		ctx := t.Context()
+		both := func(do func(*redis.Client) error) {
+			if err := errors.Join(do(together.rdb), do(inSteps.rdb)); err != nil {
+				rt.Fatal(err)
+			}
+		}
+		both(func(c *redis.Client) error { return c.FlushDB(ctx).Err() })
+		limit := quota.Limit{Capacity: rapid.Int64Range(1, 6).Draw(rt, "capacity"), Interval: time.Hour}
+		for i := range rapid.IntRange(1, 40).Draw(rt, "steps") {
+			switch rapid.IntRange(0, 5).Draw(rt, "step") {
+			case 0: // a job arrives
+				id := fmt.Sprint("saq:job:default:", i)
+				both(func(c *redis.Client) error {
+					payload := fmt.Sprintf(`{"function": "f", "kwargs": {}, "queue": "default", "key": "%d", "queued": %d}`, i, time.Now().UnixMilli())
+					return errors.Join(c.Set(ctx, id, payload, 0).Err(), c.RPush(ctx, "saq:default:queued", id).Err(),
+						c.ZAdd(ctx, "saq:default:incomplete", redis.Z{Member: id}).Err())
+				})
+			case 1: // a worker ends one
+				both(func(c *redis.Client) error {
+					id, err := c.LPop(ctx, "saq:default:queued").Result()
+					if errors.Is(err, redis.Nil) {
+						return nil
+					}
+					return errors.Join(err, c.ZRem(ctx, "saq:default:incomplete", id).Err(), c.Del(ctx, id).Err())
+				})
+			default:
+				req := quota.Request{
+					Buckets:  []quota.Bucket{{Key: fmt.Sprint("ip", rapid.IntRange(0, 2).Draw(rt, "ip")), Limit: limit}},
+					Recorded: rapid.Bool().Draw(rt, "limits recorded"),
+					Place:    rapid.SampledFrom([]quota.PlaceMode{quota.PlaceNone, quota.PlaceRequired, quota.PlaceIfKnown, quota.PlaceRecorded}).Draw(rt, "place"),
+				}
+				if rapid.Bool().Draw(rt, "with a user") {
+					req.Buckets = append(req.Buckets, quota.Bucket{Key: fmt.Sprint("user", rapid.IntRange(0, 2).Draw(rt, "user")), Limit: limit})
+				}
+				a, err := together.store.Take(ctx, req)
+				b, err2 := inSteps.inSteps(ctx, req)
+				if err := errors.Join(err, err2); err != nil {
+					rt.Fatal(err)
+				}
+				if a.Taken != b.Taken || a.Empty() != b.Empty() || a.Remaining() != b.Remaining() || a.Place != b.Place || a.Pending != b.Pending {
+					rt.Fatalf("%+v: together %+v, in steps %+v", req, a, b)
+				}
+			}
+		}
+		if a, b := kept(rt, together.rdb), kept(rt, inSteps.rdb); !maps.Equal(a, b) {
+			rt.Fatalf("together %v, in steps %v", a, b)
+		}
+	})
+}
+
+// kept is what a database has of the buckets, in whole tokens, and of the admissions.
+func kept(rt *rapid.T, c *redis.Client) map[string]string {
+	ctx := context.Background()
+	all := c.HGetAll(ctx, "refrakt:gate:admissions:default").Val()
+	delete(all, "start")
+	for _, pattern := range []string{"ip*", "user*"} {
+		for _, key := range c.Keys(ctx, pattern).Val() {
+			full, err := c.Get(ctx, key).Int64()
+			if err != nil {
+				rt.Fatal(err)
+			}
+			all[key] = fmt.Sprint(time.Until(time.Unix(0, full)).Round(time.Hour))
+		}
+	}
+	return all
+}
+
+// TestPlacesTogether: of many callers at once as many get through as there are places, and nobody else pays.
+func TestPlacesTogether(t *testing.T) {
+	g := newGate(redistest.Start(t).Client(t), true)
+	limit := quota.Limit{Capacity: 10, Interval: time.Hour}
+	var given, taken, charged atomic.Int64
+	var asking sync.WaitGroup
+	request := func(i int) quota.Request {
+		return quota.Request{Buckets: []quota.Bucket{{Key: fmt.Sprint("ip", i), Limit: limit}}, Place: quota.PlaceRequired}
+	}
+	for i := range 200 {
+		asking.Go(func() {
+			r, err := g.store.Take(context.WithoutCancel(t.Context()), request(i))
+			if err != nil || r.Place != quota.PlaceGiven && r.Place != quota.PlaceFull {
+				t.Errorf("%+v, %v", r, err)
+			}
+			if r.Place == quota.PlaceGiven {
+				given.Add(1)
+			}
+			if r.Taken {
+				taken.Add(1)
+			}
+			if g.rdb.Exists(context.WithoutCancel(t.Context()), fmt.Sprint("ip", i)).Val() == 1 {
+				charged.Add(1)
+			}
+		})
+	}
+	asking.Wait()
+	if given.Load() != places || taken.Load() != places || charged.Load() != places {
+		t.Errorf("%d places given, %d tokens taken, %d callers charged; want %d of each", given.Load(), taken.Load(), charged.Load(), places)
+	}
+}
+
+// TestPlaceOfUnreadableQueue: a queue that can't be read keeps nobody from its tokens but those who need a place.
+func TestPlaceOfUnreadableQueue(t *testing.T) {
+	g := newGate(redistest.Start(t).Client(t), true)
+	if err := g.rdb.Set(t.Context(), "saq:default:queued", "no list", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	limit := quota.Limit{Capacity: 2, Interval: time.Hour}
+	for mode, taken := range map[quota.PlaceMode]bool{quota.PlaceNone: true, quota.PlaceRequired: false, quota.PlaceIfKnown: true, quota.PlaceRecorded: true} {
+		key := fmt.Sprint("ip", mode)
+		r, err := g.store.Take(t.Context(), quota.Request{Buckets: []quota.Bucket{{Key: key, Limit: limit}}, Place: mode})
+		unknown := r.Place == quota.PlaceUnknown
+		if err != nil || r.Taken != taken || unknown != (mode != quota.PlaceNone) {
+			t.Errorf("mode %d: %+v, %v; want taken %v", mode, r, err, taken)
+		}
+		if n := g.rdb.Exists(t.Context(), key).Val(); (n == 1) != taken {
+			t.Errorf("mode %d: charged %v, want %v", mode, n == 1, taken)
+		}
+	}
+}

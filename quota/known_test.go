@@ -24,7 +24,7 @@ func (s *slowAnswers) Take(ctx context.Context, req Request) (Result, error) {
 // wouldTake says whether the store would take now.
 func (s *slowAnswers) wouldTake(req Request) bool {
 	for _, b := range req.Buckets {
-		if max(0, s.fullAt[b.Key]-s.now())+b.Limit.Interval > b.Limit.Span() {
+		if s.debt(b.Key)+b.Limit.Interval > b.Limit.Span() {
 			return false
 		}
 	}
@@ -40,10 +40,10 @@ func TestKnownRefusesNobodyElse(t *testing.T) {
 	for seed := range uint64(300) {
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 0))
-			store := &slowAnswers{Memory: NewMemory()}
+			store := &slowAnswers{Memory: newMemory(1000)}
 			gates := make([]*Failover, 3)
 			for i := range gates {
-				gates[i], _, _ = newTestFailover(store, NewMemory())
+				gates[i], _, _ = newTestFailover(store, newMemory(1000))
 			}
 			for change := range 4 {
 				tiers := NewTiers(1+random.Int64N(5), 1+random.Int64N(200), 1+3*random.Float64())

@@ -9,11 +9,16 @@ import (
 )
 
 const (
-	// maxBuckets bounds the size of a Memory; it needs about 30 MB for so many.
-	maxBuckets = 1 << 18
-	// sweepStep is how many buckets each Take looks at to find full ones. A Take adds
-	// two at most, so the sweep keeps up.
-	sweepStep = 8
+	// maxBuckets bounds the size of a Memory: it has room for a million callers with an
+	// address and a user each, and for those that the sweep has not yet found full.
+	maxBuckets = 9 << 18
+	// MemoryBytes is what the buckets of a Memory need when it is full: 45 MB.
+	MemoryBytes = maxBuckets * 6 / 5 * 16
+	// maxShared is how many limits have a shared bucket.
+	maxShared = 64
+	// sweepStep is how many places each Take looks at to find full buckets. In the time in
+	// which the sweep comes to all places, Takes can add a fifteenth of them at most.
+	sweepStep = 32
 )
 
 // Memory keeps the buckets in this process. It is the store of a gate without Redis,
@@ -25,16 +30,18 @@ type Memory struct {
 	start time.Time
 	max   int
 
-	mu sync.Mutex
-	// fullAt is when each bucket will be full, as time since start.
-	fullAt map[string]time.Duration
+	mu      sync.Mutex
+	buckets *table // when each will be full, as time since start
 }
 
 var _ Store = (*Memory)(nil)
 
-// NewMemory returns an empty store.
-func NewMemory() *Memory {
-	return &Memory{start: time.Now(), max: maxBuckets, fullAt: make(map[string]time.Duration)}
+// NewMemory returns an empty store. It sets memory of [MemoryBytes] aside at once; the
+// system gives it as buckets come.
+func NewMemory() *Memory { return newMemory(maxBuckets) }
+
+func newMemory(most int) *Memory {
+	return &Memory{start: time.Now(), max: most, buckets: newTable(most + maxShared)}
 }
 
 // Take implements [Store]. It never fails, and gives no places.
@@ -42,22 +49,24 @@ func (m *Memory) Take(_ context.Context, req Request) (Result, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.now()
-	m.sweep(now)
+	m.buckets.sweep(now, sweepStep)
 	buckets := m.places(req.Buckets)
 
 	e := emptiest{enough: true}
 	for i, b := range buckets {
-		debt := max(0, m.fullAt[b.Key]-now)
+		id := m.buckets.id(b.Key)
+		debt := max(0, m.buckets.find(id).fullAt-now)
 		if debt > b.maxDebt() { // the limit was lowered
 			debt = b.maxDebt()
-			m.fullAt[b.Key] = now + debt
+			m.buckets.put(id, now+debt)
 		}
 		e.look(i, b.Limit, debt)
 	}
 	r := Result{Taken: e.enough, Bucket: e.bucket, Limit: buckets[e.bucket].Limit, Debt: e.debt}
 	if r.Taken {
 		for _, b := range buckets {
-			m.fullAt[b.Key] = max(now, m.fullAt[b.Key]) + b.Limit.Interval
+			id := m.buckets.id(b.Key)
+			m.buckets.put(id, max(now, m.buckets.find(id).fullAt)+b.Limit.Interval)
 		}
 		r.Debt += r.Limit.Interval
 	}
@@ -68,16 +77,9 @@ func (m *Memory) Take(_ context.Context, req Request) (Result, error) {
 func (m *Memory) Refund(_ context.Context, _ Result, buckets []Bucket) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := m.now()
 	for _, b := range m.places(buckets) {
-		full, ok := m.fullAt[b.Key]
-		if !ok {
-			continue
-		}
-		if full -= b.Limit.Interval; full > now {
-			m.fullAt[b.Key] = full
-		} else {
-			delete(m.fullAt, b.Key)
+		if s := m.buckets.find(m.buckets.id(b.Key)); s.id != 0 {
+			s.fullAt -= b.Limit.Interval // the sweep finds it if it is full now
 		}
 	}
 	return nil
@@ -85,30 +87,16 @@ func (m *Memory) Refund(_ context.Context, _ Result, buckets []Bucket) error {
 
 func (m *Memory) now() time.Duration { return time.Since(m.start) }
 
-// sweep forgets a few buckets that are full. Go walks a map from a random place, so
-// the sweep comes to every bucket.
-func (m *Memory) sweep(now time.Duration) {
-	n := sweepStep
-	for key, full := range m.fullAt {
-		if full <= now {
-			delete(m.fullAt, key)
-		}
-		if n--; n == 0 {
-			return
-		}
-	}
-}
-
 // places returns the buckets to use. The shared bucket of the limit stands in for those
 // that do not exist yet while there is no room. It keeps the order of the others.
 func (m *Memory) places(buckets []Bucket) []Bucket {
-	if len(m.fullAt)+len(buckets) <= m.max {
+	if m.buckets.used+len(buckets) <= m.max {
 		return buckets
 	}
 	var places []Bucket
 	for _, b := range buckets {
-		if _, ok := m.fullAt[b.Key]; !ok {
-			b.Key = "shared:" + strconv.FormatInt(int64(b.Limit.Interval), 10)
+		if m.buckets.find(m.buckets.id(b.Key)).id == 0 {
+			b.Key = "shared:" + strconv.FormatInt(int64(b.Limit.Interval)%maxShared, 10)
 		}
 		if !slices.ContainsFunc(places, func(p Bucket) bool { return p.Key == b.Key }) {
 			places = append(places, b)

@@ -41,7 +41,7 @@ func FuzzStores(f *testing.F) {
 		tiers.Plain.Interval *= 60
 		tiers.Premium.Interval *= 60
 		limits := []Limit{tiers.Plain, tiers.Premium, tiers.Plain.Scaled(0.5)}
-		shared, memory := NewRedis(rdb, Places{}), NewMemory()
+		shared, memory := NewRedis(rdb, Places{}), newMemory(1000)
 		type paid struct {
 			result  Result
 			buckets []Bucket
@@ -106,7 +106,7 @@ func wantSameDebts(t *testing.T, rdb *redis.Client, memory *Memory) {
 			if err != nil && !errors.Is(err, redis.Nil) {
 				t.Fatal(err)
 			}
-			stored, debt := time.Unix(0, full).Sub(now), memory.fullAt[key]-memory.now()
+			stored, debt := time.Unix(0, full).Sub(now), memory.debt(key)
 			if stored, debt = max(0, stored), max(0, debt); (stored - debt).Abs() > maxStall {
 				t.Errorf("%s: debt %v in Redis, %v in memory", key, stored, debt)
 			}
@@ -286,8 +286,13 @@ func TestRedisScriptCacheFlushed(t *testing.T) {
 	}
 }
 
-// TestMemoryOfAMillionCallers: a flood of callers that come once each needs bounded
-// memory, and refills no bucket of other callers.
+// debt is what a bucket owes now.
+func (m *Memory) debt(key string) time.Duration {
+	return max(0, m.buckets.find(m.buckets.id(key)).fullAt-m.now())
+}
+
+// TestMemoryOfAMillionCallers: a million callers with an address and a user have buckets
+// of their own. A flood of more of them needs no more memory, and refills no bucket.
 func TestMemoryOfAMillionCallers(t *testing.T) {
 	heap := func() uint64 {
 		runtime.GC()
@@ -308,13 +313,15 @@ func TestMemoryOfAMillionCallers(t *testing.T) {
 		}
 	}
 	admitted := 0
-	for i := range 1_000_000 {
+	for i := range 1_300_000 {
 		r, err := m.Take(t.Context(), of(limit, Key("run", fmt.Sprint("ip:", i)), Key("run", fmt.Sprint("user:", i))))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if r.Taken {
 			admitted++
+		} else if i < 1_000_000 {
+			t.Fatalf("caller %d shares a bucket: %+v", i, r)
 		}
 	}
 	for _, v := range victims {
@@ -322,12 +329,12 @@ func TestMemoryOfAMillionCallers(t *testing.T) {
 			t.Fatalf("the flood refilled a bucket: %+v, %v", r, err)
 		}
 	}
-	if len(m.fullAt) > maxBuckets+1 || admitted > maxBuckets/2+int(limit.Capacity)+1 {
-		t.Errorf("%d buckets, %d strangers admitted; there is room for %d", len(m.fullAt), admitted, maxBuckets)
+	if m.buckets.used > maxBuckets+1 || admitted > maxBuckets/2+int(limit.Capacity)+1 {
+		t.Errorf("%d buckets, %d strangers admitted; there is room for %d", m.buckets.used, admitted, maxBuckets)
 	}
-	const most = 64 << 20
+	const most = MemoryBytes + 1<<20
 	used := heap() - before
-	t.Logf("%d buckets in %.1f MB", len(m.fullAt), float64(used)/1e6)
+	t.Logf("%d buckets in %.1f MB", m.buckets.used, float64(used)/1e6)
 	if used > most {
 		t.Errorf("%d bytes used, want at most %d", used, most)
 	}
@@ -337,8 +344,7 @@ func TestMemoryOfAMillionCallers(t *testing.T) {
 // TestMemoryIsBounded fills a store with buckets that must not be forgotten.
 func TestMemoryIsBounded(t *testing.T) {
 	ctx := context.Background()
-	m := NewMemory()
-	m.max = 100
+	m := newMemory(100)
 	limit := Limit{Capacity: 2, Interval: time.Hour}
 	take := func(keys ...string) bool {
 		r, err := m.Take(ctx, of(limit, keys...))
@@ -355,8 +361,8 @@ func TestMemoryIsBounded(t *testing.T) {
 			admitted++
 		}
 	}
-	if len(m.fullAt) > m.max+1 { // and the shared bucket
-		t.Errorf("%d buckets kept, want at most %d", len(m.fullAt), m.max+1)
+	if m.buckets.used > m.max+1 { // and the shared bucket
+		t.Errorf("%d buckets kept, want at most %d", m.buckets.used, m.max+1)
 	}
 	if admitted > m.max/2+int(limit.Capacity)+1 {
 		t.Errorf("%d strangers admitted: those without a place must share one bucket", admitted)
@@ -369,23 +375,22 @@ func TestMemoryIsBounded(t *testing.T) {
 	for i := range 200 {
 		take("new", fmt.Sprint("other", i))
 	}
-	if len(m.fullAt) > m.max {
-		t.Errorf("%d buckets kept after all were full again", len(m.fullAt))
+	if m.buckets.used > m.max {
+		t.Errorf("%d buckets kept after all were full again", m.buckets.used)
 	}
 }
 
 // TestMemoryIsFull: as many callers as there is room for have buckets of their own.
 func TestMemoryIsFull(t *testing.T) {
-	m := NewMemory()
-	m.max = 10
+	m := newMemory(10)
 	limit := Limit{Capacity: 1, Interval: time.Hour}
 	for i := range 12 {
 		r, err := m.Take(t.Context(), of(limit, fmt.Sprint("ip", i)))
 		if err != nil || r.Taken != (i <= 10) { // the eleventh has the shared bucket
 			t.Errorf("caller %d: %+v, %v", i, r, err)
 		}
-		if want := min(i+1, 11); len(m.fullAt) != want {
-			t.Errorf("%d buckets after %d callers, want %d", len(m.fullAt), i+1, want)
+		if want := min(i+1, 11); m.buckets.used != want {
+			t.Errorf("%d buckets after %d callers, want %d", m.buckets.used, i+1, want)
 		}
 	}
 }
@@ -393,7 +398,7 @@ func TestMemoryIsFull(t *testing.T) {
 // TestMemorySweep: full buckets are forgotten a few at a time, and so quickly that Takes
 // don't add more.
 func TestMemorySweep(t *testing.T) {
-	m := NewMemory()
+	m := newMemory(2000)
 	limit := Limit{Capacity: 1, Interval: time.Hour}
 	take := func(keys ...string) {
 		t.Helper()
@@ -407,13 +412,13 @@ func TestMemorySweep(t *testing.T) {
 	}
 	m.start = m.start.Add(-2 * time.Hour)
 	take("ip", "user")
-	if n := len(m.fullAt); n != before-sweepStep+2 {
-		t.Errorf("%d buckets after the first Take, want %d: %d forgotten and 2 new", n, before-sweepStep+2, sweepStep)
+	if n := m.buckets.used; n >= before+2 || n < before+2-sweepStep {
+		t.Errorf("%d buckets after the first Take of %d: a few should be forgotten, %d at most", n, before, sweepStep)
 	}
 	for i := range 200 {
 		take(fmt.Sprint("ip", i), fmt.Sprint("user", i))
 	}
-	if n := len(m.fullAt); n > 2*201+before/2 {
+	if n := m.buckets.used; n > 2*201+before/2 {
 		t.Errorf("%d buckets after 201 Takes with 2 new ones each: most of the old %d should be gone", n, before)
 	}
 }

@@ -1,8 +1,6 @@
 package authz
 
 import (
-	"fmt"
-	"net/http"
 	"strconv"
 	"sync"
 	"time"
@@ -25,15 +23,6 @@ var details = map[Reason]string{
 	ReasonInternal:           "The gateway failed. Please retry later.",
 }
 
-// bodies are the bodies of the denials.
-var bodies = func() map[Reason]string {
-	bodies := make(map[Reason]string, len(details))
-	for reason, detail := range details {
-		bodies[reason] = fmt.Sprintf(`{"detail":%q}`, detail)
-	}
-	return bodies
-}()
-
 // draft is what an answer to Envoy is made of. A draft is used again for another answer.
 type draft struct {
 	record gatev1.Decision
@@ -42,32 +31,18 @@ type draft struct {
 
 var drafts = sync.Pool{New: func() any { return new(draft) }}
 
-// write fills the draft with a decision.
-func (a *draft) write(d *Decision, form HeaderForm) {
+// write fills the draft with a decision whose kind has the template t.
+func (a *draft) write(d *Decision, t *template, form HeaderForm) {
 	record(&a.record, d)
-	a.reply.Reset()
-	answer(&a.reply, d, form)
-	addMetadata(&a.reply, &a.record)
-}
-
-// answer fills the reply to Envoy, but for the metadata.
-func answer(reply *envoy.Reply, d *Decision, form HeaderForm) {
-	var scratch [128]byte
-	value := scratch[:0]
+	a.reply.Reset(t.reply)
 	if d.Denied {
-		reply.Status = http.StatusServiceUnavailable
-		if d.Reason == ReasonRateLimited {
-			reply.Status = http.StatusTooManyRequests
-		}
-		reply.Body = bodies[d.Reason]
-		reply.AddHeader("content-type", append(value, "application/json"...))
-		reply.AddHeader("retry-after", appendSeconds(value, max(d.Wait, time.Second)))
-		// An Envoy on the client's side does not retry then (envoyproxy/envoy#4972).
-		reply.AddHeader("x-envoy-ratelimited", append(value, "true"...))
+		var scratch [32]byte
+		a.reply.AddHeader("retry-after", appendSeconds(scratch[:0], max(d.Wait, time.Second)))
 	}
 	if d.Bucket != nil {
-		addBucket(reply, d.Policy, d.Bucket, form)
+		addBucket(&a.reply, d.Policy, d.Bucket, form)
 	}
+	addMetadata(&a.reply, &a.record, numbers)
 }
 
 // addBucket tells the client the state of its emptiest bucket. The form is that of

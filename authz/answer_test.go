@@ -30,6 +30,7 @@ func TestAnswersAreTheSame(t *testing.T) {
 		buckets = append(buckets, &quota.Result{Limit: tiers.Plain, Taken: debt > 0, Debt: debt}, &quota.Result{Limit: tiers.Premium, Debt: debt})
 	}
 	buckets = append(buckets, &quota.Result{Limit: quota.Limit{Capacity: 1e9, Interval: time.Minute}})
+	s := New(config(t), Limits{tiers, tiers}, quota.NewMemory(), nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	var a draft
 	n := 0
 	for _, policy := range []Policy{PolicyRun, PolicyAssistant, PolicyUnknown, PolicyNone} {
@@ -43,7 +44,7 @@ func TestAnswersAreTheSame(t *testing.T) {
 								d.Wait = []time.Duration{0, time.Millisecond, 1500 * time.Millisecond, time.Hour, 1 << 62}[n%5]
 							}
 							n++
-							a.write(d, form)
+							a.write(d, s.templates.get(d.kind()), form)
 							checkAnswer(t, &a, d)
 						}
 					}

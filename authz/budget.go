@@ -21,9 +21,9 @@ type budget struct {
 	end   context.CancelFunc
 }
 
-// newBudget returns a budget that ends after d. Call stop when the Check is over.
-func newBudget(ctx context.Context, d time.Duration) *budget {
-	return &budget{Context: ctx, deadline: time.Now().Add(d)}
+// newBudget returns a budget. Call stop when the Check is over.
+func newBudget(ctx context.Context, deadline time.Time) *budget {
+	return &budget{Context: ctx, deadline: deadline}
 }
 
 // Deadline implements [context.Context]. The deadline is never after Envoy's.

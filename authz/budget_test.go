@@ -29,7 +29,8 @@ func TestBudget(t *testing.T) {
 				start := time.Now()
 				envoy, cancel := context.WithCancelCause(context.WithValue(t.Context(), key{}, "value"))
 				defer cancel(nil)
-				untimed, timed, parent := newBudget(envoy, 100*time.Millisecond), newBudget(envoy, 100*time.Millisecond), newBudget(envoy, 100*time.Millisecond)
+				end := start.Add(100 * time.Millisecond)
+				untimed, timed, parent := newBudget(envoy, end), newBudget(envoy, end), newBudget(envoy, end)
 				child, stop := context.WithTimeout(parent, time.Hour)
 				defer stop()
 				select {
@@ -38,7 +39,7 @@ func TestBudget(t *testing.T) {
 				default:
 				}
 				for _, ctx := range []context.Context{untimed, timed, parent, child} {
-					if deadline, ok := ctx.Deadline(); !ok || !deadline.Equal(start.Add(100*time.Millisecond)) || ctx.Err() != nil || ctx.Value(key{}) != "value" {
+					if deadline, ok := ctx.Deadline(); !ok || !deadline.Equal(end) || ctx.Err() != nil || ctx.Value(key{}) != "value" {
 						t.Fatalf("%T: deadline %v, error %v", ctx, deadline, ctx.Err())
 					}
 				}
@@ -88,7 +89,7 @@ type key struct{}
 func TestBudgetIsCheap(t *testing.T) {
 	ctx := t.Context()
 	allocs := testing.AllocsPerRun(100, func() {
-		b := newBudget(ctx, time.Minute)
+		b := newBudget(ctx, time.Now().Add(time.Minute))
 		_, _ = b.Deadline()
 		_ = b.Err()
 		b.stop()
@@ -97,7 +98,7 @@ func TestBudgetIsCheap(t *testing.T) {
 		t.Errorf("%v allocations, want 1", allocs)
 	}
 	before := runtime.NumGoroutine()
-	b := newBudget(ctx, time.Minute)
+	b := newBudget(ctx, time.Now().Add(time.Minute))
 	defer b.stop()
 	for range 10 {
 		_, cancel := context.WithCancel(b)

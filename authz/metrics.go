@@ -9,9 +9,9 @@ import (
 )
 
 type metrics struct {
-	decisions      *counters
+	decisions      *prometheus.CounterVec
 	shadowed       *prometheus.CounterVec
-	callers        *counters
+	callers        callerCounters
 	configWarnings *prometheus.CounterVec
 	ambiguous      prometheus.Counter
 	unknownIP      prometheus.Counter
@@ -23,10 +23,10 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer, s *Server, users UserSources) *metrics {
 	f := promauto.With(reg)
 	m := &metrics{
-		decisions: newCounters(f.NewCounterVec(prometheus.CounterOpts{
+		decisions: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "refrakt_gate_decisions_total",
 			Help: "Requests decided, by policy, verdict (allow, deny) and reason.",
-		}, []string{"policy", "verdict", "reason"})),
+		}, []string{"policy", "verdict", "reason"}),
 		shadowed: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "refrakt_gate_shadow_denials_total",
 			Help: "Requests that a check in shadow mode would have denied.",
@@ -35,7 +35,7 @@ func newMetrics(reg prometheus.Registerer, s *Server, users UserSources) *metric
 			Name: "refrakt_gate_shadow_active",
 			Help: "1 while a check (limit, queue) is in shadow mode and denies nothing, 0 while it is enforced.",
 		}, []string{"check", "policy"}),
-		callers: newCounters(f.NewCounterVec(prometheus.CounterOpts{
+		callers: newCallerCounters(f.NewCounterVec(prometheus.CounterOpts{
 			Name: "refrakt_gate_callers_total",
 			Help: "Requests whose buckets were asked, by where the address of the client and its user were found.",
 		}, []string{"ip_from", "user_from"})),
@@ -90,13 +90,27 @@ func newMetrics(reg prometheus.Registerer, s *Server, users UserSources) *metric
 	return m
 }
 
-// count enters one decision and the duration of its Check.
-func (m *metrics) count(d *Decision, took time.Duration) {
+// count enters one decision, in the counter of its kind, and the duration of its Check.
+func (m *metrics) count(d *Decision, counter prometheus.Counter, took time.Duration) {
 	m.duration.Observe(took.Seconds())
-	m.decisions.WithLabelValues(string(d.Policy), verdict(d.Denied), string(d.Reason)).Inc()
+	counter.Inc()
 	if d.Shadow {
 		m.shadowed.WithLabelValues(string(d.Policy)).Inc()
 	}
+}
+
+// callerCounters are the counters of callers by ip_from and user_from, looked up once each.
+type callerCounters struct {
+	*memo[[2]string, prometheus.Counter]
+}
+
+func newCallerCounters(vec *prometheus.CounterVec) callerCounters {
+	return callerCounters{newMemo(func(from [2]string) prometheus.Counter { return vec.WithLabelValues(from[:]...) })}
+}
+
+// WithLabelValues returns a counter as that of CounterVec does.
+func (c callerCounters) WithLabelValues(ipFrom, userFrom string) prometheus.Counter {
+	return c.get([2]string{ipFrom, userFrom})
 }
 
 // show sets the gauges that say which checks are in shadow mode.

@@ -2,6 +2,7 @@ package authz
 
 import (
 	"log/slog"
+	"slices"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -35,7 +36,17 @@ type recordField struct {
 	kind       protoreflect.Kind
 }
 
-var recordFields = func() []recordField {
+// The fields of the record. Numbers are written for each answer; the constants have few
+// values, so they are encoded ahead.
+var (
+	recordFields = newRecordFields()
+	numbers      = slices.DeleteFunc(slices.Clone(recordFields), recordField.isConstant)
+	constants    = slices.DeleteFunc(slices.Clone(recordFields), func(f recordField) bool { return !f.isConstant() })
+)
+
+func (f recordField) isConstant() bool { return f.kind != protoreflect.Int64Kind }
+
+func newRecordFields() []recordField {
 	descriptors := (&gatev1.Decision{}).ProtoReflect().Descriptor().Fields()
 	fields := make([]recordField, descriptors.Len())
 	for i := range fields {
@@ -43,12 +54,12 @@ var recordFields = func() []recordField {
 		fields[i] = recordField{string(d.Name()), d, d.Kind()}
 	}
 	return fields
-}()
+}
 
-// addMetadata adds one key for each field of the record.
-func addMetadata(reply *envoy.Reply, r *gatev1.Decision) {
+// addMetadata adds one key for each of these fields of the record.
+func addMetadata(reply *envoy.Reply, r *gatev1.Decision, fields []recordField) {
 	message := r.ProtoReflect()
-	for _, f := range recordFields {
+	for _, f := range fields {
 		v := message.Get(f.descriptor)
 		switch f.kind {
 		case protoreflect.BoolKind:

@@ -72,10 +72,11 @@ func recordIsShown(t *testing.T, codec string) {
 
 func BenchmarkAnswer(b *testing.B) {
 	d := &Decision{Policy: PolicyRun, Reason: ReasonOK, Charged: Caller{Tier: TierPlain}, Bucket: &quota.Result{Limit: tiers.Plain, Taken: true}}
+	s := New(config(b), Limits{tiers, tiers}, quota.NewMemory(), nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	var answer draft
 	b.ReportAllocs()
 	for b.Loop() {
-		answer.write(d, HeadersDraft)
+		answer.write(d, s.templates.get(d.kind()), HeadersDraft)
 		answer.reply.Answer()
 	}
 }

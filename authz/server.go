@@ -55,6 +55,7 @@ type Server struct {
 	metrics    *metrics
 	log        *slog.Logger
 	switches   atomic.Pointer[Switches]
+	templates  *memo[kind, *template]
 	failures   map[Policy]*failure // never changed; see newFailures
 	complaints complaints
 	warned     sync.Map // the config warnings that were logged
@@ -78,6 +79,7 @@ func New(cfg Config, limits Limits, limiter Limiter, queue Queue, reg prometheus
 		log:     log,
 	}
 	s.metrics = newMetrics(reg, s, cfg.UserSources)
+	s.templates = newMemo(func(k kind) *template { return newTemplate(k, s.metrics.decisions) })
 	s.failures = s.newFailures()
 	s.Switch(cfg.Switches)
 	return s
@@ -115,7 +117,7 @@ func (s *Server) Answer(ctx context.Context, c *envoy.Call) (*envoy.Answer, erro
 // into. If read returns an error, check returns that error.
 func (s *Server) check(ctx context.Context, read func() (envoy.Request, error), send func(*envoy.Reply) outcome) (outcome, error) {
 	start := time.Now()
-	budget := newBudget(ctx, s.mayWait(ctx))
+	budget := newBudget(ctx, s.deadline(ctx, start))
 	defer budget.stop()
 	ctx = budget
 	overloaded := s.underWay.Add(1) > int64(s.cfg.MaxChecks)
@@ -136,8 +138,10 @@ func (s *Server) check(ctx context.Context, read func() (envoy.Request, error), 
 	answer := drafts.Get().(*draft)
 	defer drafts.Put(answer)
 	record := &answer.record
+	var t *template
 	answered := decided && s.guard(ctx, "answering", func() {
-		answer.write(d, s.cfg.Headers)
+		t = s.templates.get(d.kind())
+		answer.write(d, t, s.cfg.Headers)
 		out = send(&answer.reply)
 	})
 	if !answered {
@@ -145,10 +149,10 @@ func (s *Server) check(ctx context.Context, read func() (envoy.Request, error), 
 		if !ok {
 			failure = s.failures[PolicyRun]
 		}
-		d, record, out = &failure.decision, &failure.record, failure.outcome
+		d, t, record, out = &failure.decision, failure.template, &failure.record, failure.outcome
 	}
 
-	s.guard(ctx, "counting", func() { s.metrics.count(d, time.Since(start)) })
+	s.guard(ctx, "counting", func() { s.metrics.count(d, t.counter, time.Since(start)) })
 	s.guard(ctx, "logging", func() {
 		if s.log.Enabled(ctx, slog.LevelDebug) {
 			s.log.LogAttrs(ctx, slog.LevelDebug, "decided", attributes(record)...)
@@ -167,6 +171,7 @@ type outcome struct {
 // failure is what becomes of a request whose decision or answer panicked.
 type failure struct {
 	decision Decision
+	template *template
 	draft
 	outcome
 }
@@ -178,21 +183,22 @@ func (s *Server) newFailures() map[Policy]*failure {
 	for _, p := range []Policy{PolicyRun, PolicyAssistant, PolicyUnknown, PolicyNone} {
 		f := &failure{decision: Decision{Policy: p, Reason: ReasonOK}}
 		f.decision.apply(finding{reason: ReasonInternal, wait: after(failureRetry), fails: s.failsClosed()}, false)
-		f.write(&f.decision, s.cfg.Headers)
+		f.template = s.templates.get(f.decision.kind())
+		f.write(&f.decision, f.template, s.cfg.Headers)
 		f.outcome = outcome{f.reply.Response(), f.reply.Answer()}
 		failures[p] = f
 	}
 	return failures
 }
 
-// mayWait is how long this Check may wait for Redis: REDIS_TIMEOUT, but at most three
-// quarters of the time that Envoy gives. The rest is for the way back.
-func (s *Server) mayWait(ctx context.Context) time.Duration {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return s.cfg.RedisTimeout
+// deadline is until when this Check may wait for Redis: for REDIS_TIMEOUT, but at most for
+// three quarters of the time that Envoy gives. The rest is for the way back.
+func (s *Server) deadline(ctx context.Context, start time.Time) time.Time {
+	wait := s.cfg.RedisTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		wait = min(wait, deadline.Sub(start)*3/4)
 	}
-	return min(s.cfg.RedisTimeout, time.Until(deadline)*3/4)
+	return start.Add(wait)
 }
 
 // failsClosed says whether a request is denied if the gate could not check anything.

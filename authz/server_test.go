@@ -406,26 +406,36 @@ func TestNothingPrivateInLogs(t *testing.T) {
 	}
 }
 
-// BenchmarkCheck is a request that is allowed, with the buckets in memory, by each codec.
+// BenchmarkCheck is a request by each codec: allowed, with the buckets in memory, and
+// refused because the queue is full.
 func BenchmarkCheck(b *testing.B) {
-	for name, ask := range codecs {
-		b.Run(name, func(b *testing.B) {
-			limits := Limits{quota.NewTiers(1_000_000, 30_000, 1), tiers}
-			s := New(config(b), limits, quota.NewMemory(), nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
-			requests := make([][]byte, 1000)
-			for i := range requests {
-				requests[i] = encode(b, checkRequest("10.0.0.1", "/run?a=1", true,
-					line{"cf-connecting-ip", fmt.Sprintf("203.0.%d.%d", i/250, i%250)}, line{"x-user-id", fmt.Sprint(i)},
-					line{"accept", "*/*"}, line{"user-agent", "Mozilla/5.0"}, line{"content-type", "application/json"}))
-			}
-			b.ReportAllocs()
-			i := 0
-			for b.Loop() {
-				if _, err := ask(b.Context(), s, requests[i%len(requests)]); err != nil {
-					b.Fatal(err)
+	limits := Limits{quota.NewTiers(1_000_000, 30_000, 1), tiers}
+	for name, queue := range map[string]Queue{"allowed": nil, "shed": full{}} {
+		s := New(config(b), limits, quota.NewMemory(), queue, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		requests := make([][]byte, 1000)
+		for i := range requests {
+			requests[i] = encode(b, checkRequest("10.0.0.1", "/run?a=1", true,
+				line{"cf-connecting-ip", fmt.Sprintf("203.0.%d.%d", i/250, i%250)}, line{"x-user-id", fmt.Sprint(i)},
+				line{"accept", "*/*"}, line{"user-agent", "Mozilla/5.0"}, line{"content-type", "application/json"}))
+		}
+		for codec, ask := range codecs {
+			b.Run(name+"/"+codec, func(b *testing.B) {
+				b.ReportAllocs()
+				i := 0
+				for b.Loop() {
+					if _, err := ask(b.Context(), s, requests[i%len(requests)]); err != nil {
+						b.Fatal(err)
+					}
+					i++
 				}
-				i++
-			}
-		})
+			})
+		}
 	}
+}
+
+// full is a queue without room; nobody asks it anything else.
+type full struct{ Queue }
+
+func (full) Shed(string, bool) backpressure.Verdict {
+	return backpressure.Verdict{State: backpressure.StateFull, RetryAfter: func() time.Duration { return 33 * time.Second }}
 }

@@ -50,38 +50,76 @@ const (
 	valueBool   = 4
 )
 
-func (r *Reply) encode(b []byte) []byte {
-	var code codes.Code
-	http, headers := protowire.Number(responseOK), protowire.Number(okHeaders)
-	if r.Status != 0 {
-		code, http, headers = codes.PermissionDenied, responseDenied, deniedHeaders
-	}
-	b, status := begin(b, responseStatus)
-	if code != codes.OK {
-		b = appendNumber(b, statusCode, uint64(code))
-	}
-	b = end(b, status)
+// Template is a reply that is encoded ahead, for replies that add headers and metadata to
+// it. It never changes.
+type Template struct {
+	reply                  Reply
+	status, http, metadata []byte // the content of each part
+}
 
-	b, body := begin(b, http)
+// Template returns a template of the reply, which must not change after that.
+func (r *Reply) Template() *Template {
+	return &Template{*r, r.appendStatus(nil), r.appendHTTP(nil), r.appendMetadata(nil)}
+}
+
+func (r *Reply) encode(b []byte) []byte {
+	http := protowire.Number(responseOK)
 	if r.Status != 0 {
-		b, status = begin(b, deniedStatus)
-		b = appendNumber(b, statusCode, uint64(r.Status))
-		b = end(b, status)
+		http = responseDenied
+	}
+	b, at := begin(b, responseStatus)
+	b = end(r.appendStatus(b), at)
+	b, at = begin(b, http)
+	b = end(r.appendHTTP(b), at)
+	if len(r.metadata) > 0 || r.base != nil && len(r.base.metadata) > 0 {
+		b, at = begin(b, responseMetadata)
+		b = end(r.appendMetadata(b), at)
+	}
+	return b
+}
+
+// appendStatus appends the content of the Status.
+func (r *Reply) appendStatus(b []byte) []byte {
+	switch {
+	case r.base != nil:
+		return append(b, r.base.status...)
+	case r.Status != 0:
+		return appendNumber(b, statusCode, uint64(codes.PermissionDenied))
+	default:
+		return b
+	}
+}
+
+// appendHTTP appends the content of the OkHttpResponse or DeniedHttpResponse.
+func (r *Reply) appendHTTP(b []byte) []byte {
+	headers := protowire.Number(okHeaders)
+	if r.Status != 0 {
+		headers = deniedHeaders
+	}
+	switch {
+	case r.base != nil:
+		b = append(b, r.base.http...)
+	case r.Status != 0:
+		var at int
+		b, at = begin(b, deniedStatus)
+		b = end(appendNumber(b, statusCode, uint64(r.Status)), at)
+		if r.Body != "" {
+			b = appendText(b, deniedBody, r.Body)
+		}
 	}
 	for _, h := range r.headers {
 		b = appendOption(b, headers, h.name, r.values[h.from:h.to])
 	}
-	if r.Status != 0 && r.Body != "" {
-		b = appendText(b, deniedBody, r.Body)
-	}
-	b = end(b, body)
+	return b
+}
 
-	if len(r.metadata) > 0 {
-		b, body = begin(b, responseMetadata)
-		for _, d := range r.metadata {
-			b = appendDatum(b, d)
-		}
-		b = end(b, body)
+// appendMetadata appends the content of the Struct.
+func (r *Reply) appendMetadata(b []byte) []byte {
+	if r.base != nil {
+		b = append(b, r.base.metadata...)
+	}
+	for _, d := range r.metadata {
+		b = appendDatum(b, d)
 	}
 	return b
 }

@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -9,8 +10,27 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// sameAnswer compares the answer on the wire with the generated code's.
+// sameAnswer compares the answer on the wire with the generated code's, also where the
+// reply is a template for another one.
 func sameAnswer(t *testing.T, r *Reply) {
+	t.Helper()
+	sameEncoding(t, r)
+	var whole, based Reply
+	based.AddText("not", "seen")
+	based.Reset(r.Template())
+	sameEncoding(t, &based)
+	whole.Status, whole.Body, whole.headers, whole.values, whole.metadata = r.Status, r.Body, slices.Clip(r.headers), r.values, r.metadata
+	for _, reply := range []*Reply{&based, &whole} {
+		reply.AddHeader("retry-after", []byte("7"))
+		reply.AddNumber("wait_ms", 7)
+	}
+	sameEncoding(t, &based)
+	if got, want := based.Response(), whole.Response(); !proto.Equal(got, want) {
+		t.Fatalf("got  %v by a template\nwant %v", got, want)
+	}
+}
+
+func sameEncoding(t *testing.T, r *Reply) {
 	t.Helper()
 	want := r.Response()
 	wire := r.Answer().ReadOnlyData()
@@ -38,7 +58,7 @@ func TestAnswer(t *testing.T) {
 	sameAnswer(t, &r)
 	for _, status := range []int{0, 403, 429, 503} {
 		for n := range 700 {
-			r.Reset()
+			r.Reset(nil)
 			r.Status = status
 			r.AddHeader("a", []byte(strings.Repeat("x", n)))
 			sameAnswer(t, &r)
@@ -48,14 +68,14 @@ func TestAnswer(t *testing.T) {
 		if n > 700 && n < 16_000 && n%997 != 0 {
 			continue
 		}
-		r.Reset()
+		r.Reset(nil)
 		r.Status, r.Body = 503, strings.Repeat("x", n)
 		r.AddHeader("retry-after", []byte("1"))
 		r.AddHeader("", nil)
 		r.AddText("text", r.Body)
 		sameAnswer(t, &r)
 	}
-	r.Reset()
+	r.Reset(nil)
 	for _, f := range []float64{0, math.Copysign(0, -1), 1, -1.5, math.MaxFloat64, math.Inf(1)} {
 		r.AddNumber(strings.Repeat("k", len(r.metadata)), f)
 	}
@@ -69,11 +89,11 @@ func TestAnswer(t *testing.T) {
 func TestAnswersAreApart(t *testing.T) {
 	var r Reply
 	r.AddHeader("a", []byte(strings.Repeat("x", 10_000))) // memory for all that follows
-	r.Reset()
+	r.Reset(nil)
 	r.AddHeader("a", []byte("1"))
 	first := r.Answer()
 	before := string(first.ReadOnlyData())
-	r.Reset()
+	r.Reset(nil)
 	r.AddHeader("b", []byte(strings.Repeat("2", 1000)))
 	r.AddText("c", "d")
 	sameAnswer(t, &r)

@@ -17,7 +17,7 @@ func request(http *authv3.AttributeContext_HttpRequest) Request {
 func TestHeader(t *testing.T) {
 	plain := request(&authv3.AttributeContext_HttpRequest{Headers: map[string]string{"a": "1,2", "empty": ""}})
 	raw := request(&authv3.AttributeContext_HttpRequest{HeaderMap: &corev3.HeaderMap{Headers: []*corev3.HeaderValue{
-		{Key: "A", RawValue: []byte("1")}, {Key: "b", Value: "x"}, nil, {Key: "a", RawValue: []byte("\xff")}, {Key: "empty"},
+		{Key: "A", RawValue: []byte("1")}, {Key: "b", Value: "x"}, nil, {Key: "a", RawValue: []byte("\xff")}, {Key: "empty"}, {Key: "\u212aey"},
 	}}})
 	three := request(&authv3.AttributeContext_HttpRequest{HeaderMap: &corev3.HeaderMap{Headers: []*corev3.HeaderValue{
 		{Key: "a", Value: "1"}, {Key: "a", Value: "2"}, {Key: "a", Value: "3"},
@@ -36,6 +36,7 @@ func TestHeader(t *testing.T) {
 		"raw, in value":          {raw, "b", "x", 1},
 		"raw, empty":             {raw, "empty", "", 1},
 		"raw, absent":            {raw, "c", "", 0},
+		"raw, no ASCII":          {raw, "key", "", 0}, // though Unicode folds the sign for kelvin to k
 		"nothing known":          {Parse(nil), "a", "", 0},
 	} {
 		if value, lines := tt.r.Header(tt.header); value != tt.value || lines != tt.lines {
@@ -99,7 +100,7 @@ func TestResponse(t *testing.T) {
 	if allowed.GetStatus() == nil || allowed.GetStatus().GetCode() != int32(codes.OK) || len(allowed.GetOkResponse().GetResponseHeadersToAdd()) != 1 {
 		t.Errorf("allowed: %v", allowed)
 	}
-	reply.Reset()
+	reply.Reset(nil)
 	reply.Status, reply.Body = 503, "{}"
 	reply.AddHeader("retry-after", []byte("1"))
 	denied := reply.Response()

@@ -1,6 +1,8 @@
 package envoy
 
 import (
+	"slices"
+
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
@@ -19,6 +21,7 @@ type Reply struct {
 	// Body is the body of a denial.
 	Body string
 
+	base     *Template // nil: none
 	headers  []header
 	values   []byte // of the headers, one after the other
 	metadata []datum
@@ -47,9 +50,14 @@ const (
 	isFlag
 )
 
-// Reset makes r the zero value, but keeps its memory for the next reply.
-func (r *Reply) Reset() {
-	*r = Reply{headers: r.headers[:0], values: r.values[:0], metadata: r.metadata[:0]}
+// Reset makes r the reply that t was made from. If t is nil, that is the zero value. r keeps
+// its memory.
+func (r *Reply) Reset(t *Template) {
+	r.Status, r.Body, r.base = 0, "", t
+	if t != nil {
+		r.Status, r.Body = t.reply.Status, t.reply.Body
+	}
+	r.headers, r.values, r.metadata = r.headers[:0], r.values[:0], r.metadata[:0]
 }
 
 // AddHeader adds a header that goes to the client, with the denial or with the answer of
@@ -102,23 +110,30 @@ func (r *Reply) Response() *authv3.CheckResponse {
 // releases.
 const overwrite = corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD
 
-func (r *Reply) options() []*corev3.HeaderValueOption {
-	opts := make([]*corev3.HeaderValueOption, len(r.headers))
-	for i, h := range r.headers {
-		opts[i] = &corev3.HeaderValueOption{
+func (r *Reply) options() (opts []*corev3.HeaderValueOption) {
+	if r.base != nil {
+		opts = r.base.reply.options()
+	}
+	for _, h := range r.headers {
+		opts = append(opts, &corev3.HeaderValueOption{
 			Header:       &corev3.HeaderValue{Key: h.name, Value: string(r.values[h.from:h.to])},
 			AppendAction: overwrite,
-		}
+		})
 	}
 	return opts
 }
 
 func (r *Reply) dynamicMetadata() *structpb.Struct {
-	if len(r.metadata) == 0 {
+	var all []datum
+	if r.base != nil {
+		all = r.base.reply.metadata
+	}
+	all = slices.Concat(all, r.metadata)
+	if len(all) == 0 {
 		return nil
 	}
-	fields := make(map[string]*structpb.Value, len(r.metadata))
-	for _, d := range r.metadata {
+	fields := make(map[string]*structpb.Value, len(all))
+	for _, d := range all {
 		switch d.kind {
 		case isFlag:
 			fields[d.key] = structpb.NewBoolValue(d.flag)

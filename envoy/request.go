@@ -127,7 +127,7 @@ func peer(unix bool, address string) Peer {
 	return Peer{Addr: addr.Unmap().WithZone("")}
 }
 
-// Header returns the value of the header name (lower case) and the number of its lines; 0
+// Header returns the value of the header name (ASCII, lower case) and the number of its lines; 0
 // lines mean that the header is absent. Several lines are joined by commas, in order.
 // Without encode_raw_headers Envoy joins them itself and counts one line, so a value with
 // a comma may have been several lines.
@@ -135,7 +135,7 @@ func (r Request) Header(name string) (value string, lines int) {
 	var joined []byte // of the second line and those after it
 	for i := range r.lines {
 		l := &r.lines[i]
-		if l.name != name && (!r.raw || !strings.EqualFold(l.name, name)) {
+		if len(l.name) != len(name) || l.name != name && (!r.raw || !strings.EqualFold(l.name, name)) {
 			continue
 		}
 		if lines == 0 {

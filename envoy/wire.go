@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"errors"
+	"slices"
 	"unsafe"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -36,7 +37,8 @@ type reader struct {
 	source  int    // the field of the address that is set, or 0
 	address string // of socketAddress
 
-	raw, plain []line // never more than maxLines
+	raw, plain []line         // never more than maxLines
+	places     map[string]int // by name, in plain; empty while those are few
 	tooMany    bool
 
 	jwt *structpb.Struct
@@ -83,7 +85,8 @@ const (
 func (r *reader) reset() {
 	clear(r.raw)
 	clear(r.plain)
-	*r = reader{raw: r.raw[:0], plain: r.plain[:0]}
+	clear(r.places)
+	*r = reader{raw: r.raw[:0], plain: r.plain[:0], places: r.places}
 }
 
 // read reads a CheckRequest into r, which must be reset.
@@ -264,18 +267,46 @@ func (r *reader) plainHeader(b []byte) bool {
 	if !ok {
 		return false
 	}
-	for i := range r.plain {
-		if r.plain[i].name == text(name) {
-			r.plain[i].value = text(value)
-			return true
+	place, known := r.place(text(name))
+	switch {
+	case known:
+		r.plain[place].value = text(value)
+	case len(r.plain) == maxLines:
+		r.tooMany = true
+	default:
+		r.plain = append(r.plain, line{text(name), text(value)})
+		if len(r.places) > 0 {
+			r.places[text(name)] = place
 		}
 	}
-	if len(r.plain) == maxLines {
-		r.tooMany = true
-		return true
-	}
-	r.plain = append(r.plain, line{text(name), text(value)})
 	return true
+}
+
+// fewLines is the number of names that are compared one by one.
+const fewLines = 32
+
+// place returns the place of a name in plain or, if the name is not known, the next free
+// one.
+func (r *reader) place(name string) (place int, known bool) {
+	if len(r.plain) <= fewLines {
+		i := slices.IndexFunc(r.plain, func(l line) bool { return l.name == name })
+		if i < 0 {
+			return len(r.plain), false
+		}
+		return i, true
+	}
+	if len(r.places) == 0 {
+		if r.places == nil {
+			r.places = make(map[string]int, maxLines)
+		}
+		for i, l := range r.plain {
+			r.places[l.name] = i
+		}
+	}
+	if place, known = r.places[name]; !known {
+		place = len(r.plain)
+	}
+	return place, known
 }
 
 // extension reads an entry of the map context_extensions.

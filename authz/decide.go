@@ -31,7 +31,7 @@ func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overl
 		return
 	}
 
-	caller := s.callers.identify(r)
+	caller := s.callers.identify(r, d.Policy)
 	d.Caller = caller
 	var queued finding
 	provisional := false
@@ -51,6 +51,7 @@ func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overl
 			req.Place = placeMode(queueShadow, s.cfg.QueueFailureMode)
 		}
 		var limited finding
+		s.callers.identifyUser(&caller, r, d.Policy)
 		limited, bill = s.take(ctx, req, caller, d)
 		if limited.fails && !limitShadow && provisional && !queueShadow {
 			// The queue comes first: a client that both refuse is told of the queue alone.
@@ -102,9 +103,9 @@ func (s *Server) take(ctx context.Context, req quota.Request, caller Caller, d *
 	d.Charged = caller
 	bucket := s.bucket(d.Policy, caller.Tier)
 	req.Buckets = make([]quota.Bucket, 0, 2)
-	for _, subject := range []string{caller.IP, caller.User} {
-		if subject != "" {
-			bucket.Key = quota.Key(string(d.Policy), subject)
+	for _, key := range []string{caller.ipKey, caller.userKey} {
+		if key != "" {
+			bucket.Key = key
 			req.Buckets = append(req.Buckets, bucket)
 		}
 	}
@@ -158,7 +159,10 @@ func addsJob(p Policy) bool { return p == PolicyRun }
 // isPreflight says whether a request is a CORS preflight (fetch.spec.whatwg.org): the
 // browser asks which requests it may send.
 func isPreflight(r envoy.Request) bool {
+	if r.Method != "OPTIONS" {
+		return false
+	}
 	_, origin := r.Header("origin")
 	_, method := r.Header("access-control-request-method")
-	return r.Method == "OPTIONS" && origin > 0 && method > 0
+	return origin > 0 && method > 0
 }

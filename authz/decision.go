@@ -39,7 +39,8 @@ type Decision struct {
 	Shadow bool
 	// Wait is the Retry-After of a denial; 0 if the request may pass.
 	Wait time.Duration
-	// Caller is who sent a guarded request; the zero Caller if nobody had to be found out.
+	// Caller is who sent a guarded request, without the user; the zero Caller if nobody had to
+	// be found out.
 	Caller Caller
 	// Charged is the caller whose buckets were asked; the zero Caller if none were.
 	Charged Caller

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/refrakt-hub/refrakt-gate/envoy"
+	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
 // Tier decides how large the buckets of a caller are.
@@ -37,6 +38,8 @@ type Caller struct {
 	// User is the subject of the bucket of the user: "user:" or "jwt:" and a hash. It is
 	// empty for an anonymous caller, who has no such bucket.
 	User string
+	// ipKey and userKey are the keys of the two buckets. IP and User are their ends.
+	ipKey, userKey string
 	// IPFrom and UserFrom say where address and user were found. They are labels of the
 	// metrics.
 	IPFrom   IPSource
@@ -85,19 +88,38 @@ func newIdentifier(cfg Config) identifier {
 	}
 }
 
-func (i identifier) identify(r envoy.Request) Caller {
-	c := Caller{IP: unknownIP, IPFrom: IPFromNothing, Tier: TierPlain}
+// identify finds out all but the user.
+func (i identifier) identify(r envoy.Request, p Policy) Caller {
+	c := Caller{IPFrom: IPFromNothing, Tier: TierPlain}
 	fromProxy := i.trusted.Contains(r.Peer)
 	ip, from, badHeader := clientIP(r, fromProxy, i.trusted, i.ipHeader)
 	if ip.IsValid() {
-		c.IP, c.IPFrom = ipSubject(ip), from
+		c.IPFrom = from
 	}
+	var scratch [128]byte
+	key := quota.AppendKey(scratch[:0], string(p))
+	subject := len(key)
+	c.ipKey = string(appendIPSubject(key, ip))
+	c.IP = c.ipKey[subject:]
 	c.BadIPHeader = badHeader
 	if i.isPremium(r, fromProxy) {
 		c.Tier = TierPremium
 	}
-	c.User, c.UserFrom = i.user(r)
 	return c
+}
+
+// identifyUser finds out the user.
+func (i identifier) identifyUser(c *Caller, r envoy.Request, p Policy) {
+	kind, id, from := i.user(r)
+	c.UserFrom = from
+	if id == "" {
+		return
+	}
+	var scratch [128]byte
+	key := quota.AppendKey(scratch[:0], string(p))
+	subject := len(key)
+	c.userKey = string(appendUserSubject(key, kind, id))
+	c.User = c.userKey[subject:]
 }
 
 // isPremium believes the header of a trusted proxy and the claim of a verified token.
@@ -192,7 +214,7 @@ func parseHop(s string) (netip.Addr, bool) {
 	switch {
 	case err != nil:
 		return host, ok
-	case ok && !whole.Is4In6() && ipSubject(host) != ipSubject(plain(whole)):
+	case ok && !whole.Is4In6() && slash64(host) != slash64(plain(whole)):
 		return host, true
 	default:
 		return plain(whole), true
@@ -215,17 +237,21 @@ func withoutPort(s string) (netip.Addr, bool) {
 // plain is an address without a zone; IPv4 that is written as IPv6 is IPv4.
 func plain(ip netip.Addr) netip.Addr { return ip.Unmap().WithZone("") }
 
-// ipSubject returns the subject of an address. An IPv6 client can choose any address of
-// its /64, so the /64 has the bucket.
-func ipSubject(ip netip.Addr) string {
-	var scratch [64]byte
-	b := append(scratch[:0], "ip:"...)
+// appendIPSubject appends the subject of an address: "ip:192.0.2.1", "ip:2001:db8::/64" or,
+// without an address, that of all callers without one.
+func appendIPSubject(b []byte, ip netip.Addr) []byte {
+	if !ip.IsValid() {
+		return append(b, unknownIP...)
+	}
+	b = append(b, "ip:"...)
 	if ip.Is4() {
-		return string(ip.AppendTo(b))
+		return ip.AppendTo(b)
 	}
-	prefix, err := ip.Prefix(64)
-	if err != nil {
-		return unknownIP
-	}
-	return string(prefix.AppendTo(b))
+	return slash64(ip).AppendTo(b)
+}
+
+// slash64 is the /64 of an IPv6 address. A client can choose any address of its /64, so the
+// /64 has the bucket.
+func slash64(ip netip.Addr) netip.Prefix {
+	return netip.PrefixFrom(ip, 64).Masked()
 }

@@ -27,7 +27,14 @@ func proxies(t testing.TB, list string) Proxies {
 
 // identify identifies the sender of r with the default sources of a user.
 func identify(r envoy.Request, trusted Proxies, ipHeader string) Caller {
-	return identifier{trusted: trusted, ipHeader: ipHeader, users: UserSources{UserHeader, UserQuery}}.identify(r)
+	return identifier{trusted: trusted, ipHeader: ipHeader, users: UserSources{UserHeader, UserQuery}}.identifyAll(r)
+}
+
+// identifyAll finds out address and user.
+func (i identifier) identifyAll(r envoy.Request) Caller {
+	c := i.identify(r, PolicyRun)
+	i.identifyUser(&c, r, PolicyRun)
+	return c
 }
 
 // unverifiedUser returns the user that the client claims to be.
@@ -194,7 +201,7 @@ func TestAmbiguousAddresses(t *testing.T) {
 				if !ok {
 					t.Errorf("%s:%s is not read", ip, port)
 				}
-				buckets[ipSubject(got)] = true
+				buckets[string(appendIPSubject(nil, got))] = true
 			}
 		}
 		if len(buckets) != 1 {
@@ -407,7 +414,7 @@ func TestIdentifyByToken(t *testing.T) {
 		if tt.claims != nil {
 			r = token(t, req, cmp.Or(tt.key, "jwt_payload"), tt.claims)
 		}
-		got := i.identify(r)
+		got := i.identifyAll(r)
 		kind, _, _ := strings.Cut(got.User, ":")
 		if kind != tt.user || (got.UserFrom == UserAmbiguous) != tt.ambiguous || got.Tier != cmp.Or(tt.tier, TierPlain) {
 			t.Errorf("%s: %+v, want user by %q, ambiguous %v, tier %s", name, got, tt.user, tt.ambiguous, cmp.Or(tt.tier, TierPlain))
@@ -419,7 +426,7 @@ func TestIdentifyByToken(t *testing.T) {
 func TestNumberIsItsText(t *testing.T) {
 	i := newIdentifier(Config{UserSources: UserSources{UserJWT}, JWTPayload: "p", JWTUserClaim: "sub"})
 	of := func(sub any) string {
-		return i.identify(token(t, checkRequest("203.0.113.9", "/run", true), "p", map[string]any{"sub": sub})).User
+		return i.identifyAll(token(t, checkRequest("203.0.113.9", "/run", true), "p", map[string]any{"sub": sub})).User
 	}
 	if number, text := of(42), of("42"); number != text || number == "" || number == of(43) {
 		t.Errorf("the number is %q, the text %q, another number %q", number, text, of(43))
@@ -429,9 +436,9 @@ func TestNumberIsItsText(t *testing.T) {
 // TestVerifiedUsersApart: a client that claims to be ann does not use the bucket of the ann whom Envoy has verified.
 func TestVerifiedUsersApart(t *testing.T) {
 	i := newIdentifier(Config{UserSources: UserSources{UserJWT, UserHeader}, JWTPayload: "p", JWTUserClaim: "sub"})
-	verified := i.identify(token(t, checkRequest("203.0.113.9", "/run", true), "p", map[string]any{"sub": "ann"}))
-	said := i.identify(envoy.Parse(checkRequest("203.0.113.9", "/run", true, line{"x-user-id", "ann"})))
-	again := i.identify(token(t, checkRequest("203.0.113.8", "/run", false), "p", map[string]any{"sub": "ann"}))
+	verified := i.identifyAll(token(t, checkRequest("203.0.113.9", "/run", true), "p", map[string]any{"sub": "ann"}))
+	said := i.identifyAll(envoy.Parse(checkRequest("203.0.113.9", "/run", true, line{"x-user-id", "ann"})))
+	again := i.identifyAll(token(t, checkRequest("203.0.113.8", "/run", false), "p", map[string]any{"sub": "ann"}))
 	if verified.User == said.User || verified.User != again.User {
 		t.Errorf("verified %q and %q, said %q", verified.User, again.User, said.User)
 	}

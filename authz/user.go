@@ -65,15 +65,14 @@ func (s UserSources) String() string {
 	return strings.Join(items, ",")
 }
 
-// user returns the subject of the request's user; it is empty for an anonymous caller.
+// user returns the id of the request's user and its kind; the id is empty for an anonymous caller.
 // The user is ambiguous if servers would read the request differently. Users whom Envoy
 // has verified and users whom the client claims have different buckets. So a claim can't
 // spend the tokens of a verified user.
-func (i identifier) user(r envoy.Request) (subject string, from UserSource) {
+func (i identifier) user(r envoy.Request) (kind, id string, from UserSource) {
 	for _, source := range i.users {
-		var id string
 		var named, sure bool
-		kind := "user:"
+		kind = "user:"
 		switch source {
 		case UserJWT:
 			id, named, sure = claimedUser(r.Claim(i.jwtPayload, i.userClaim))
@@ -87,21 +86,20 @@ func (i identifier) user(r envoy.Request) (subject string, from UserSource) {
 		case !named:
 			continue
 		case !sure:
-			return "", UserAmbiguous
+			return "", "", UserAmbiguous
 		case id == "":
-			return "", UserNone
+			return "", "", UserNone
 		}
-		return userSubject(kind, id), source
+		return kind, id, source
 	}
-	return "", UserNone
+	return "", "", UserNone
 }
 
-// userSubject returns the subject of a user. The id is hashed, so that text of the client's
-// neither forms a key nor is stored.
-func userSubject(kind, id string) string {
-	var scratch [64]byte
+// appendUserSubject appends the subject of a user. The id is hashed, so that text of the
+// client's neither forms a key nor is stored.
+func appendUserSubject(b []byte, kind, id string) []byte {
 	sum := sha256.Sum256([]byte(id))
-	return string(base64.RawURLEncoding.AppendEncode(append(scratch[:0], kind...), sum[:16]))
+	return base64.RawURLEncoding.AppendEncode(append(b, kind...), sum[:16])
 }
 
 // claimedUser reads the claim of a verified token. A JSON number is exact below 2^53.

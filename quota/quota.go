@@ -122,4 +122,9 @@ type Store interface {
 
 // Key is the name of a bucket in the store: "refrakt:gate:bucket:run:ip:192.0.2.1"
 // for the policy run and the subject ip:192.0.2.1 (see package authz).
-func Key(policy, subject string) string { return "refrakt:gate:bucket:" + policy + ":" + subject }
+func Key(policy, subject string) string { return string(AppendKey(nil, policy)) + subject }
+
+// AppendKey appends the part of a key that is before the subject.
+func AppendKey(b []byte, policy string) []byte {
+	return append(append(append(b, "refrakt:gate:bucket:"...), policy...), ':')
+}

@@ -25,6 +25,8 @@ const (
 	// headers through (max_request_headers_kb), which is far less. A larger CheckRequest is
 	// a gRPC error, so Envoy's failure mode decides.
 	maxMessage = 4 << 20
+	// streamWorkers is how many goroutines wait for Checks.
+	streamWorkers = 64
 	// maxMetadata bounds the metadata that Envoy sends with a CheckRequest.
 	maxMetadata = 16 << 10
 )
@@ -57,6 +59,9 @@ func newGRPC(files certs.Config, c codec, maxChecks int, reg prometheus.Register
 		grpc.ConnectionTimeout(5 * time.Second),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxHeaderListSize(maxMetadata),
+		// A goroutine that is used again has the stack that a Check needs; a new one grows it
+		// step by step, an eighth of the CPU of a Check. Above this number there are new ones.
+		grpc.NumStreamWorkers(streamWorkers),
 		// This is for one connection. Requests above maxChecks get a verdict too, so there is
 		// room for as many again.
 		grpc.MaxConcurrentStreams(2 * uint32(maxChecks)),

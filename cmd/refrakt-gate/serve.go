@@ -47,6 +47,7 @@ func serve(ctx context.Context, cfg Config, environ map[string]string, logs io.W
 		return err
 	}
 	defer g.close()
+	limitMemory(g.bucketBytes, log)
 
 	l, err := listen(cfg.Telemetry.Addr)
 	if err != nil {
@@ -92,6 +93,7 @@ type gate struct {
 	monitor      *backpressure.Monitor // nil: no queue
 	jobs         *jobmetrics.Counter   // nil: no queue
 	failover     *quota.Failover       // nil: buckets in memory
+	bucketBytes  int64                 // of buckets in memory; 0: there are none
 }
 
 const starting = "starting"
@@ -141,9 +143,9 @@ func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, err
 }
 
 func (g *gate) newLimiter(reg prometheus.Registerer) (authz.Limiter, error) {
-	memory := quota.NewMemory()
 	if g.cfg.limiterURL() == "" {
-		return memory, nil
+		g.bucketBytes = quota.MemoryBytes
+		return quota.NewMemory(), nil
 	}
 	store, err := g.limiterStore()
 	if err != nil {
@@ -151,7 +153,8 @@ func (g *gate) newLimiter(reg prometheus.Registerer) (authz.Limiter, error) {
 	}
 	var fallback quota.Store
 	if g.cfg.Authz.LimitFailureMode == authz.FailLocal {
-		fallback = memory
+		g.bucketBytes = quota.MemoryBytes
+		fallback = quota.NewMemory()
 	}
 	g.failover = quota.NewFailover(store, fallback, g.cfg.Quota.FallbackShare, reg, g.log)
 	return g.failover, nil

@@ -179,6 +179,30 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	wantExit(t, g.Process, -1) // by the signal
 }
 
+// TestRuntimeMemory: the gate collects garbage rarely, unless the operator has told the Go runtime something else.
+func TestRuntimeMemory(t *testing.T) {
+	for name, tt := range map[string]struct {
+		settings map[string]string
+		percent  float64 // of what is kept, by which the heap may grow
+		limit    float64 // bytes; 0: not looked at
+	}{
+		"buckets in memory":    {nil, 60, 0},
+		"no buckets in memory": {map[string]string{"QUEUE_URL": redistest.Start(t).URL(), "RATE_LIMIT_FAILURE_MODE": "deny"}, 400, 0},
+		"GOGC":                 {map[string]string{"GOGC": "77"}, 77, 0},
+		"GOMEMLIMIT":           {map[string]string{"GOMEMLIMIT": "99MiB"}, 60, 99 << 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := e2e.StartGate(t, tt.settings).Metrics(t)
+			if got := m["go_gc_gogc_percent"]; got < tt.percent-2 || got > tt.percent+2 {
+				t.Errorf("GOGC is %v, want about %v", got, tt.percent)
+			}
+			if got := m["go_gc_gomemlimit_bytes"]; tt.limit > 0 && got != tt.limit {
+				t.Errorf("GOMEMLIMIT is %v, want %v", got, tt.limit)
+			}
+		})
+	}
+}
+
 func TestAddressTaken(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -687,6 +687,56 @@ func TestJobsCost(t *testing.T) {
 	t.Logf("%d jobs were found in %d steps", waiting, steps)
 }
 
+// TestKnownJobsAreNotRead: while there is a subscription, waiting jobs that are in the
+// ledger are not read again, but for a few of them. A new job is found, and a job of which
+// an event comes is read.
+func TestKnownJobsAreNotRead(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	m := new(meter)
+	metered := server.Client(t)
+	metered.AddHook(m)
+	c := unstarted(metered)
+	const waiting = 1000
+	put := func(i int, status string) string {
+		return putJob(t, rdb, fmt.Sprint(i), `{"function": "f", "kwargs": {}, "queue": "training", "key": "1", "queued": 1700000000000, "started": 1700000001000, "status": "`+status+`"}`, true)
+	}
+	var last string
+	for i := range waiting {
+		last = put(i, "queued")
+	}
+	c.connected.Store(true) // for longer than it takes to be believed
+	counted := func(transition string, want float64) {
+		t.Helper()
+		for steps := 0; c.counted(t).Transitions[transition] < want; steps++ {
+			if steps > 100 {
+				t.Fatalf("%v of %v are counted: %s", c.counted(t).Transitions[transition], want, transition)
+			}
+			must(t, c.step(t.Context()))
+			must(t, c.countEvents(t.Context()))
+		}
+	}
+	counted("unknown>queued", waiting)
+	for c.walked || c.gap { // the walk may have more to read
+		must(t, c.step(t.Context()))
+	}
+	m.read.Store(0)
+	const steps = 20
+	for range steps {
+		must(t, c.step(t.Context()))
+	}
+	// ZSCAN and HSCAN find 256 each.
+	if n := m.read.Load(); n == 0 || n > steps*2*256/readAnyway*3/2 {
+		t.Errorf("%d jobs were read in %d steps, want one in %d of those that were looked at", n, steps, readAnyway)
+	}
+	put(waiting, "queued")
+	counted("unknown>queued", waiting+1)
+	put(waiting-1, "active")
+	c.events.deliver(job.Event{ID: last, Status: job.Active})
+	counted("queued>active", 1)
+}
+
 // meter counts commands, and the jobs that were read.
 type meter struct{ commands, read atomic.Int64 }
 

@@ -7,7 +7,7 @@ import (
 )
 
 // scansPerStep bounds the calls that one step of the walk through all jobs makes.
-const scansPerStep = 10
+const scansPerStep = 2
 
 // candidate is a job that may have changed.
 type candidate struct {

@@ -36,7 +36,7 @@ const (
 	resubscribe     = time.Second           // between two attempts to subscribe
 	eventInterval   = 50 * time.Millisecond // between two rounds that count what events told of
 	batchJobs       = 256                   // jobs looked at in one round
-	stepBatches     = 2                     // rounds of one step of the sweeps
+	stepBatches     = 4                     // rounds of one step of the sweeps
 	stepTime        = leaseTime / 2         // bounds all exchanges of one step
 	resignTime      = time.Second           // bounds those at the end
 	subscribeWithin = 5 * time.Second       // for how long no subscription may last until that is a problem
@@ -67,7 +67,6 @@ type Counter struct {
 	sweeps   sweeps
 	gap      bool        // the walk through all jobs has to begin anew
 	found    []candidate // by the sweeps, not yet looked at
-	walked   bool        // some of these were found by the walk through all jobs
 	deferred map[string]int
 }
 
@@ -209,12 +208,11 @@ func (c *Counter) step(ctx context.Context) error {
 	// Without a subscription events are missed all the time.
 	c.gap = c.events.takeGap() || c.gap || c.trouble.Load() != 0 && !c.connected.Load()
 	if len(c.found) == 0 {
-		walks := c.sweeps.allRuns
 		found, begun, err := c.sweeps.next(ctx, c.queue, c.ledger, c.gap)
 		if err != nil {
 			return err
 		}
-		c.found, c.walked, c.gap = found, walks || begun, c.gap && !begun
+		c.found, c.gap = found, c.gap && !begun
 	}
 	for range stepBatches {
 		n := min(batchJobs, len(c.found))
@@ -265,7 +263,7 @@ func (c *Counter) countEvents(ctx context.Context) error {
 		return err
 	}
 	ids, seen := c.events.takeFirst(batchJobs)
-	if err := c.record(ctx, appendCandidates(nil, ids, true), seen); err != nil {
+	if err := c.record(ctx, appendCandidates(nil, ids, fromEvent), seen); err != nil {
 		return err
 	}
 	c.events.notifyIfAny()

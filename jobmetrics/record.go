@@ -81,28 +81,22 @@ func (c *Counter) compare(ctx context.Context, candidates []candidate, seen map[
 }
 
 // unchanged says that a job of which no event has come is as the ledger has it, so that it
-// is not read again.
+// is not read again. Events tell all changes of a job, but not that it was enqueued. The
+// walk through all jobs makes up for events that were missed. Now and then a job is read
+// all the same.
 func (c *Counter) unchanged(j candidate, e *entry) bool {
 	switch {
-	case e == nil:
+	case e == nil || j.from == fromAll || c.deferred[j.id] > 0:
 		return false
 	case e.Status.Final():
-		return !j.reread
+		return j.from == fromLedger
 	default:
-		// Events tell all changes of a job, but not that it was enqueued. Now and then a job
-		// is read all the same.
-		return !c.missed() && rand.IntN(readAnyway) > 0
+		return rand.IntN(readAnyway) > 0
 	}
 }
 
 // readAnyway is one in how many looks at a job that should not have changed reads it.
 const readAnyway = 16
-
-// missed says that events may have been missed which no walk through all jobs has made up
-// for.
-func (c *Counter) missed() bool {
-	return c.gap || c.walked || !c.lasting()
-}
 
 // enter puts into b what there is to count and to write of one job. False says that
 // the job is better looked at again when more events have arrived.

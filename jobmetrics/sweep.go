@@ -1,21 +1,30 @@
 package jobmetrics
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
 )
 
 // scansPerStep bounds the calls that one step of the walk through all jobs makes.
-const scansPerStep = 2
+const scansPerStep = 1
 
 // candidate is a job that may have changed.
 type candidate struct {
-	id string
-	// reread says that the job is to be read although it has ended by the ledger: its
-	// id may be in use again.
-	reread bool
+	id   string
+	from origin
 }
+
+// origin is how a candidate was found. Of the same job, the first origin counts.
+type origin int
+
+const (
+	fromAll     origin = iota // by the walk through all jobs, after events were missed
+	fromEvent                 // by an event
+	fromUnended               // by the sweep of those that have not ended
+	fromLedger                // by the sweep of the ledger
+)
 
 // sweeps walk slowly through all jobs and find what no event told of. A walk that
 // is at its end begins anew.
@@ -45,28 +54,25 @@ func (s *sweeps) next(ctx context.Context, queue Queue, l ledger, gap bool) (fou
 			return nil, false, err
 		}
 		all, runs = next, next != 0
-		found = appendCandidates(found, ids, true)
+		found = appendCandidates(found, ids, fromAll)
 	}
 	// Not before all went well, so that no job is left out.
 	*s = sweeps{unended: cursor, ledger: ledgerCursor, all: all, allRuns: runs}
-	found = appendCandidates(found, unended, true)
-	return distinct(appendCandidates(found, counted, false)), begun, nil
+	found = appendCandidates(found, unended, fromUnended)
+	return distinct(appendCandidates(found, counted, fromLedger)), begun, nil
 }
 
-func appendCandidates(list []candidate, ids []string, reread bool) []candidate {
+func appendCandidates(list []candidate, ids []string, from origin) []candidate {
 	for _, id := range ids {
-		list = append(list, candidate{id, reread})
+		list = append(list, candidate{id, from})
 	}
 	return list
 }
 
-// distinct sorts the list by id. Of those with the same id it keeps one to be reread.
+// distinct sorts the list by id and origin, and keeps one candidate of each job.
 func distinct(list []candidate) []candidate {
 	slices.SortFunc(list, func(a, b candidate) int {
-		if a.id == b.id && a.reread != b.reread {
-			return map[bool]int{true: -1, false: 1}[a.reread]
-		}
-		return strings.Compare(a.id, b.id)
+		return cmp.Or(strings.Compare(a.id, b.id), cmp.Compare(a.from, b.from))
 	})
 	return slices.CompactFunc(list, func(a, b candidate) bool { return a.id == b.id })
 }

@@ -2,15 +2,19 @@ package authz
 
 import (
 	"context"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/refrakt-hub/refrakt-gate/envoy"
+	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
 // codecs are the two ways for a CheckRequest to come and for its answer to go, by the
@@ -87,9 +91,50 @@ func decode(tb testing.TB, check func() ([]byte, error)) *authv3.CheckResponse {
 	return resp
 }
 
-// ask has a request answered by a codec.
+// ask has a request answered by a codec. Then it overwrites the request, as gRPC does: who
+// keeps text of a request will find other text there.
 func ask(ctx context.Context, tb testing.TB, codec string, s *Server, req *authv3.CheckRequest) *authv3.CheckResponse {
 	tb.Helper()
 	request := encode(tb, req)
-	return decode(tb, func() ([]byte, error) { return codecs[codec](ctx, s, request) })
+	resp := decode(tb, func() ([]byte, error) { return codecs[codec](ctx, s, request) })
+	for i := range request {
+		request[i] = 'X'
+	}
+	return resp
+}
+
+// TestNothingIsKept: metrics, answers and templates of later requests hold no text of an
+// earlier one, which is overwritten.
+func TestNothingIsKept(t *testing.T) {
+	cfg := config(t)
+	cfg.UserSources = UserSources{UserJWT, UserHeader, UserQuery}
+	reg := prometheus.NewRegistry()
+	s := New(cfg, Limits{tiers, tiers}, quota.NewMemory(), nil, reg, slog.New(slog.DiscardHandler))
+	for range 3 {
+		for _, policy := range []string{"run", "assistant", "rum", ""} {
+			for _, path := range []string{"/run?user_id=ann", "/assistant", "/ping", "//run"} {
+				for _, method := range []string{"POST", "OPTIONS"} {
+					req := checkRequest("10.0.0.1", path, true, line{"x-user-id", "ann"}, line{"cf-connecting-ip", "203.0.113.9"},
+						line{"x-ratelimit-tier", "premium"}, line{"origin", "x"}, line{"access-control-request-method", "POST"})
+					req.Attributes.Request.Http.Method = method
+					if policy != "" {
+						req.Attributes.ContextExtensions = map[string]string{"policy": policy}
+					}
+					resp := ask(t.Context(), t, "wire", s, req)
+					if strings.Contains(resp.String(), "XX") {
+						t.Fatalf("%s %s, policy %q: %v", method, path, policy, resp)
+					}
+				}
+			}
+		}
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if strings.Contains(f.String(), "XX") {
+			t.Errorf("text of a request in %v", f)
+		}
+	}
 }

@@ -25,11 +25,14 @@ const maxPath = 8 << 10
 // classify returns the policy that Envoy's route names or, if the route names none, the
 // policy of the path.
 func classify(extension, path string) Policy {
-	switch p := Policy(extension); p {
+	switch Policy(extension) {
 	case "":
 		return classifyPath(path)
-	case PolicyRun, PolicyAssistant:
-		return p
+	// The extension itself is text of the request, which nobody may keep.
+	case PolicyRun:
+		return PolicyRun
+	case PolicyAssistant:
+		return PolicyAssistant
 	default:
 		return PolicyUnknown
 	}

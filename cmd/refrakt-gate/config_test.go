@@ -26,6 +26,7 @@ func TestBadSettings(t *testing.T) {
 		"RATE_LIMIT_REDIS_URL=redis://:hunter2@redis:port",
 		"PROMETHEUS_BEARER_TOKEN=hunter2 hunter2",
 		"GRPC_ADDR=9001",
+		"GRPC_CODEC=fast",
 		"TELEMETRY_ADDR=localhost",
 		"RATE_LIMIT_RUN_BURST=ten",
 		"RATE_LIMIT_RUN_PER_MINUTE=0",

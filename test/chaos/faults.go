@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -213,6 +214,7 @@ func (w *World) muteGate(tb testing.TB, redirection string) {
 	old.Stop(tb)
 	env := map[string]string{
 		"LOG_LEVEL": "DEBUG", "GRPC_ADDR": old.GRPC, "TELEMETRY_ADDR": old.Telemetry, "SHUTDOWN_DRAIN": "0s",
+		"GRPC_CODEC": os.Getenv("GRPC_CODEC"),
 	}
 	maps.Copy(env, w.settings)
 	list := make([]string, 0, len(env))

@@ -164,7 +164,7 @@ func TestMalformedWire(t *testing.T) {
 		wire := marshal(t, full(raw))
 		for i := range wire {
 			sameReading(t, wire[:i])
-			for _, c := range []byte{0, 1, 7, 0x0b, 0x0c, 0x0f, 0x7f, 0x80, 0xff, wire[i] ^ 1, wire[i] ^ 4} {
+			for _, c := range []byte{0, 0x0b, 0x7f, 0x80, 0xff, wire[i] ^ 1, wire[i] ^ 4} {
 				changed := slices.Clone(wire)
 				changed[i] = c
 				sameReading(t, changed)

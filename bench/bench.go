@@ -95,6 +95,14 @@ func (b *bench) check() error {
 // newest is the gate whose numbers count for the goals.
 func (b *bench) newest() servers.Gate { return b.gates[len(b.gates)-1] }
 
+// before is the name of the gate that the i-th is compared with.
+func (b *bench) before(i int) string {
+	if i == 0 {
+		return ""
+	}
+	return b.gates[0].Name
+}
+
 // compare measures contenders and adds the table to the report.
 func (b *bench) compare(g *process.Group, name string, inFlight int, contenders []measure.Contender) (*measure.Table, error) {
 	t, err := b.plan.Compare(b.ctx, g, name, inFlight, contenders)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -73,7 +74,7 @@ func parse(help io.Writer, args []string) (options, error) {
 	}
 	if f.NArg() == 0 {
 		f.Usage()
-		return o, fmt.Errorf("say what to measure")
+		return o, errors.New("say what to measure")
 	}
 	if err := o.paths(); err != nil {
 		return o, err
@@ -81,6 +82,9 @@ func parse(help io.Writer, args []string) (options, error) {
 	var err error
 	if o.inFlight, err = numbers(*inFlight); err != nil {
 		return o, fmt.Errorf("-inflight: %w", err)
+	}
+	if o.plan.Rounds < 1 || o.plan.Measure <= 0 {
+		return o, errors.New("-rounds and -measure must be above 0")
 	}
 	if o.checks = f.Arg(0) == "check" && f.NArg() == 1; !o.checks {
 		o.sections, err = sectionsOf(f.Args())

@@ -29,10 +29,6 @@ func throughEnvoy(b *bench, g *process.Group) error {
 		"The no-op decodes the request and gives the very answer of the gate, with the same headers and metadata. "+
 		"CPU is Envoy's and that of the service behind.", b.workers, envoyConns)
 	b.report.Section("Through Envoy", about)
-	return b.behindEnvoy(g, "")
-}
-
-func (b *bench) behindEnvoy(g *process.Group, api string) error {
 	gates, err := b.plainGates(g)
 	if err != nil {
 		return err
@@ -45,49 +41,87 @@ func (b *bench) behindEnvoy(g *process.Group, api string) error {
 	if err != nil {
 		return err
 	}
-	contenders := make([]measure.Contender, 0, len(gates)+2)
-	add := func(name, of, path string, behind *servers.Server) error {
-		e := servers.Envoy{Binary: b.envoy, Config: filepath.Join(b.root, "envoy/envoy.yaml"), Workers: b.workers, API: api}
-		s, err := e.Start(g, fmt.Sprintf("envoy-%d", len(contenders)), behind)
+	line := envoys{g: g, name: "envoy", envoy: b.shippedEnvoy("")}
+	line.add(noopThroughEnvoy, "", "/assistant", noop)
+	for i, s := range gates {
+		line.add(b.gates[i].Name, b.before(i), "/assistant", s)
+	}
+	line.add("Envoy alone: a route without the filter", "", "/other", noop)
+	if line.err != nil {
+		return line.err
+	}
+	for _, n := range []int{1, 50} {
+		t, err := b.compare(g, "envoy", n, line.contenders)
 		if err != nil {
 			return err
 		}
-		contenders = append(contenders, measure.Contender{Name: name, Of: of, Servers: []*servers.Server{s}, Behind: []*process.Process{behind.Process},
-			Traffic: load.Web(path, work.ManyCallers), Conns: envoyConns, Warm: work.BucketLife})
+		gate := t.Index(b.newest().Name)
+		if n == 1 {
+			b.report.Note(report.EnvoyP50, "1 in flight", t.Pairs(gate, 0, func(a, b measure.Sample) (float64, bool) { return a.P50 - b.P50, true }))
+		} else {
+			b.report.Note(report.EnvoyRate, fmt.Sprintf("%d in flight", n), t.Ratio(gate, 0, measure.Rate))
+		}
+	}
+	if b.peer == "" {
 		return nil
 	}
-	if err := add(noopThroughEnvoy, "", "/assistant", noop); err != nil {
-		return err
-	}
-	for i, s := range gates {
-		of := ""
-		if i > 0 {
-			of = b.gates[0].Name
-		}
-		if err := add(b.gates[i].Name, of, "/assistant", s); err != nil {
-			return err
-		}
-	}
-	if err := add("Envoy alone: a route without the filter", "", "/other", noop); err != nil {
-		return err
-	}
-	return b.compareEnvoys(g, contenders)
+	return b.besidePeer(g, noop, gates[len(gates)-1])
 }
 
-func (b *bench) compareEnvoys(g *process.Group, contenders []measure.Contender) error {
-	for _, n := range []int{1, 50} {
-		t, err := b.compare(g, "envoy", n, contenders)
-		if err != nil {
-			return err
-		}
-		gate, noop := t.Index(b.newest().Name), t.Index(noopThroughEnvoy)
-		if n == 1 {
-			b.report.Note(report.EnvoyP50, "1 in flight", t.Pairs(gate, noop, func(a, b measure.Sample) (float64, bool) { return a.P50 - b.P50, true }))
-		} else {
-			b.report.Note(report.EnvoyRate, fmt.Sprintf("%d in flight", n), t.Ratio(gate, noop, measure.Rate))
-		}
+// besidePeer compares the gate with envoyproxy/ratelimit, each through Envoy with its own filter. Envoy's filter for
+// that one does nothing where a route answers by itself, so an API is behind.
+func (b *bench) besidePeer(g *process.Group, noop, gate *servers.Server) error {
+	peer, err := servers.StartPeer(g, b.peer, "peer")
+	if err != nil {
+		return err
 	}
+	api, err := servers.StartWeb(g, "web")
+	if err != nil {
+		return err
+	}
+	line := envoys{g: g, name: "envoy-api", envoy: b.shippedEnvoy(api.Addr)}
+	line.add(noopThroughEnvoy, "", "/assistant", noop)
+	line.add(b.newest().Name, "", "/assistant", gate)
+	line.envoy.RateLimit = true
+	line.add("envoyproxy/ratelimit", "", "/assistant", peer)
+	if line.err != nil {
+		return line.err
+	}
+	b.report.Section("Through Envoy, beside envoyproxy/ratelimit", "Each with Envoy's filter for it, and an API in Go behind, whose CPU is not counted.")
+	const inFlight = 50
+	t, err := b.compare(g, "envoy, peer", inFlight, line.contenders)
+	if err != nil {
+		return err
+	}
+	b.report.Note(report.EnvoyPeer, fmt.Sprintf("%d in flight", inFlight), t.Ratio(1, 2, measure.Rate))
 	return nil
+}
+
+// shippedEnvoy is Envoy as shipped, in front of an API or of none.
+func (b *bench) shippedEnvoy(api string) servers.Envoy {
+	return servers.Envoy{Binary: b.envoy, Config: filepath.Join(b.root, "envoy/envoy.yaml"), Workers: b.workers, API: api}
+}
+
+// envoys starts an Envoy for each contender, and keeps the first error.
+type envoys struct {
+	g          *process.Group
+	name       string // of its programs
+	envoy      servers.Envoy
+	contenders []measure.Contender
+	err        error
+}
+
+func (e *envoys) add(name, of, path string, behind *servers.Server) {
+	if e.err != nil {
+		return
+	}
+	s, err := e.envoy.Start(e.g, fmt.Sprintf("%s-%d", e.name, len(e.contenders)), behind)
+	if err != nil {
+		e.err = err
+		return
+	}
+	e.contenders = append(e.contenders, measure.Contender{Name: name, Of: of, Servers: []*servers.Server{s}, Behind: []*process.Process{behind.Process},
+		Traffic: load.Web(path, work.ManyCallers), Conns: envoyConns, Warm: work.BucketLife})
 }
 
 // plainGates starts each gate with its defaults and a Redis of its own.

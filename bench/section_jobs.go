@@ -14,34 +14,35 @@ import (
 const (
 	jobSize     = 4000 // bytes of a payload
 	jobsASecond = 5
-	// jobsSettle is how long a gate may take to find the jobs that were there before it, and jobsMeasure how long it
-	// is measured after that: several of its samples and sweeps.
-	jobsSettle  = 4 * time.Second
-	jobsMeasure = 6 * time.Second
+	// jobsSettle is how long a gate may take to find the jobs that were there before it. With 100,000 jobs it is
+	// nearly done then. jobsMeasure is several of its samples and sweeps.
+	jobsSettle  = 20 * time.Second
+	jobsMeasure = 10 * time.Second
 )
 
 // growJobs leaves each gate alone with more and more waiting jobs.
 func growJobs(b *bench, _ *process.Group) error {
-	b.report.Section("Waiting jobs", fmt.Sprintf("No requests. Jobs with payloads of %d bytes wait, and %d of them leave and come each second. Measured for %v after %v.",
-		jobSize, jobsASecond, jobsMeasure, jobsSettle))
+	b.report.Section("Waiting jobs", fmt.Sprintf("No requests. Jobs with payloads of %d bytes wait, and %d of them leave and come each second. Measured for %v, %v after the start, "+
+		"with one gate and one Redis for each number of jobs at the same time.", jobSize, jobsASecond, jobsMeasure, jobsSettle))
 	c := report.Chart{Title: "CPU of an idle gate, ms per second", X: "waiting jobs"}
+	sizes := append([]int{0}, powers(100, b.jobs)...)
+	for _, n := range sizes {
+		c.Steps = append(c.Steps, fmt.Sprint(n))
+	}
 	var rows [][]string
-	for i, gate := range b.gates {
+	for _, gate := range b.gates {
+		b.say("jobs, %s: %d", gate.Name, sizes)
+		found, err := b.besideJobs(gate, sizes)
+		if err != nil {
+			return fmt.Errorf("%s: %w", gate.Name, err)
+		}
 		gates, redis := report.Series{Name: gate.Name}, report.Series{Name: "Redis, with " + gate.Name}
-		for _, n := range append([]int{0}, powers(100, b.jobs)...) {
-			b.say("jobs, %s: %d", gate.Name, n)
-			gateCPU, redisCPU, memory, err := b.besideJobs(gate, n)
-			if err != nil {
-				return fmt.Errorf("%s, %d jobs: %w", gate.Name, n, err)
-			}
-			rows = append(rows, []string{gate.Name, fmt.Sprint(n), fmt.Sprintf("%.1f", gateCPU), fmt.Sprintf("%.1f", redisCPU), fmt.Sprintf("%.1f", memory)})
-			gates.Values, redis.Values = append(gates.Values, gateCPU), append(redis.Values, redisCPU)
-			if i == 0 {
-				c.Steps = append(c.Steps, fmt.Sprint(n))
-			}
-			if n == 100_000 && i == len(b.gates)-1 {
-				b.report.Note(report.IdleCPU, "", measure.SpreadOf([]float64{gateCPU}))
-				b.report.Note(report.IdleRedis, "", measure.SpreadOf([]float64{redisCPU}))
+		for i, f := range found {
+			rows = append(rows, []string{gate.Name, c.Steps[i], fmt.Sprintf("%.1f", f.gateCPU), fmt.Sprintf("%.1f", f.redisCPU), fmt.Sprintf("%.1f", f.gateMB)})
+			gates.Values, redis.Values = append(gates.Values, f.gateCPU), append(redis.Values, f.redisCPU)
+			if sizes[i] == 100_000 && gate.Name == b.newest().Name {
+				b.report.Note(report.IdleCPU, "", measure.SpreadOf([]float64{f.gateCPU}))
+				b.report.Note(report.IdleRedis, "", measure.SpreadOf([]float64{f.redisCPU}))
 			}
 		}
 		c.Series = append(c.Series, gates, redis)
@@ -50,36 +51,55 @@ func growJobs(b *bench, _ *process.Group) error {
 	return b.report.Chart("jobs.svg", c)
 }
 
-// besideJobs returns the CPU times of a gate and its Redis, in milliseconds a second, and the gate's memory in MB.
-func (b *bench) besideJobs(gate servers.Gate, n int) (gateCPU, redisCPU, memory float64, err error) {
+// idle is what a gate without requests used: CPU in milliseconds a second, memory in MB.
+type idle struct {
+	gate                      *servers.Server
+	gateCPU, redisCPU, gateMB float64
+}
+
+// besideJobs measures a gate beside each number of jobs.
+func (b *bench) besideJobs(gate servers.Gate, sizes []int) ([]idle, error) {
 	g, err := process.NewGroup(b.ctx)
 	if err != nil {
-		return 0, 0, 0, err
+		return nil, err
 	}
 	defer g.Close()
-	r, err := servers.StartRedis(g, "redis")
-	if err != nil {
-		return 0, 0, 0, err
-	}
-	if err := r.FillQueue(b.ctx, n, jobSize); err != nil {
-		return 0, 0, 0, err
-	}
-	go r.TurnQueue(g.Context(), jobsASecond)
-	s, err := gate.Start(g, "gate", r)
-	if err != nil {
-		return 0, 0, 0, err
+	found := make([]idle, len(sizes))
+	for i, n := range sizes {
+		r, err := servers.StartRedis(g, fmt.Sprintf("redis-%d", i))
+		if err != nil {
+			return nil, err
+		}
+		if err := r.FillQueue(b.ctx, n, jobSize); err != nil {
+			return nil, err
+		}
+		go r.TurnQueue(g.Context(), jobsASecond)
+		if found[i].gate, err = gate.Start(g, fmt.Sprintf("gate-%d", i), r); err != nil {
+			return nil, err
+		}
 	}
 	if err := pause(b.ctx, jobsSettle); err != nil {
-		return 0, 0, 0, err
+		return nil, err
 	}
-	begun, gate0, redis0 := time.Now(), s.CPU(), r.CPU()
+	begun := time.Now()
+	for i := range found {
+		found[i].gateCPU, found[i].redisCPU = -found[i].gate.CPU().Seconds(), -found[i].gate.Redis.CPU().Seconds()
+	}
 	if err := pause(b.ctx, jobsMeasure); err != nil {
-		return 0, 0, 0, err
+		return nil, err
 	}
-	took, gate1, redis1 := time.Since(begun), s.CPU(), r.CPU()
-	used, err := s.Memory()
-	perSecond := func(d time.Duration) float64 { return 1e3 * d.Seconds() / took.Seconds() }
-	return perSecond(gate1 - gate0), perSecond(redis1 - redis0), float64(used) / 1e6, err
+	perMilli := time.Since(begun).Seconds() / 1e3
+	for i := range found {
+		f := &found[i]
+		f.gateCPU = (f.gateCPU + f.gate.CPU().Seconds()) / perMilli
+		f.redisCPU = (f.redisCPU + f.gate.Redis.CPU().Seconds()) / perMilli
+		used, err := f.gate.Memory()
+		if err != nil {
+			return nil, err
+		}
+		f.gateMB = float64(used) / 1e6
+	}
+	return found, nil
 }
 
 // pause lets some time go by.

@@ -104,8 +104,7 @@ func (b *bench) ways(g *process.Group) ([]way, error) {
 	if err != nil {
 		return nil, err
 	}
-	envoy := servers.Envoy{Binary: b.envoy, Config: filepath.Join(b.root, "envoy/envoy.yaml"), Workers: b.workers, API: api.Addr}
-	face, err := envoy.Start(g, "envoy", gate)
+	face, err := b.shippedEnvoy(api.Addr).Start(g, "envoy", gate)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/refrakt-hub/refrakt-gate/bench/process"
@@ -42,7 +43,7 @@ func sectionsOf(names []string) (found []section, err error) {
 			continue
 		}
 		known := false
-		for _, s := range append(parts, whole...) {
+		for _, s := range slices.Concat(parts, whole) {
 			if s.name == name {
 				found, known = append(found, s), true
 			}
@@ -57,7 +58,7 @@ func sectionsOf(names []string) (found []section, err error) {
 // sectionList is the list of sections for --help.
 func sectionList() string {
 	var b strings.Builder
-	for _, s := range append(whole, parts...) {
+	for _, s := range slices.Concat(whole, parts) {
 		fmt.Fprintf(&b, "  %-9s %s\n", s.name, s.about)
 	}
 	return b.String()

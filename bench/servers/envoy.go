@@ -67,7 +67,7 @@ func (e Envoy) config(behind string) (string, error) {
 	if e.RateLimit {
 		begin, end := strings.Index(text, gateFilter), strings.Index(text, nextFilter)
 		if begin < 0 || end < begin {
-			return "", errors.New("Envoy's configuration has no filter of the gate before the router")
+			return "", fmt.Errorf("%s has no filter of the gate before the router", e.Config)
 		}
 		text = text[:begin] + rateLimitFilter + text[end:]
 	}
@@ -82,7 +82,7 @@ func (e Envoy) config(behind string) (string, error) {
 	}
 	for _, r := range replacements {
 		if !strings.Contains(text, r[0]) {
-			return "", fmt.Errorf("Envoy's configuration has no %q", r[0])
+			return "", fmt.Errorf("%s has no %q", e.Config, r[0])
 		}
 		text = strings.ReplaceAll(text, r[0], r[1])
 	}
@@ -143,7 +143,7 @@ func listener(g *process.Group, admin string) (string, error) {
 		return "", fmt.Errorf("read Envoy's listeners: %w", err)
 	}
 	if len(listeners.Statuses) != 1 || listeners.Statuses[0].Address.Socket.Port == 0 {
-		return "", fmt.Errorf("Envoy listens on: %s", text)
+		return "", fmt.Errorf("unexpected listeners of Envoy: %s", text)
 	}
 	at := listeners.Statuses[0].Address.Socket
 	return net.JoinHostPort(at.Address, strconv.Itoa(at.Port)), nil

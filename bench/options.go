@@ -64,7 +64,7 @@ func parse(help io.Writer, args []string) (options, error) {
 	f.StringVar(&o.dir, "out", "", "`folder` for README.md and plots (default: tables to standard output)")
 	f.IntVar(&o.plan.Rounds, "rounds", 4, "rounds of a comparison; what grows is measured in half as many")
 	f.DurationVar(&o.plan.Measure, "measure", 1200*time.Millisecond, "time measured in each run")
-	f.Float64Var(&o.plan.Foreign, "foreign", 0.15, "`cores` that other processes may use; a run in which they use more is repeated twice at most")
+	f.Float64Var(&o.plan.Foreign, "foreign", 0.15, "`cores` that other processes may use; a run in which they use more is repeated")
 	f.IntVar(&o.workers, "workers", 1, "Envoy's worker threads")
 	f.IntVar(&o.callers, "callers", 1_000_000, "most callers to try")
 	f.IntVar(&o.jobs, "jobs", 100_000, "most waiting jobs to try")

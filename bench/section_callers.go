@@ -11,8 +11,9 @@ import (
 )
 
 // longLife are the settings with which a bucket lives longest, and has tokens enough for all runs. In a bucket that so
-// many callers share as a full store makes share one, they are used up soon.
-var longLife = []string{"RATE_LIMIT_ASSISTANT_PER_MINUTE=1", "RATE_LIMIT_ASSISTANT_BURST=1000"}
+// many callers share as a full store makes share one, they are used up soon. The gate waits for Redis, so that a machine
+// that stalls does not make it use its own buckets.
+var longLife = []string{"RATE_LIMIT_ASSISTANT_PER_MINUTE=1", "RATE_LIMIT_ASSISTANT_BURST=1000", "REDIS_TIMEOUT=10s"}
 
 const callersMB = 1e6
 
@@ -81,7 +82,7 @@ func (b *bench) callersIn(n int, inRedis bool) (row callersRow, err error) {
 	if err != nil {
 		return row, err
 	}
-	c := measure.Contender{Servers: []*servers.Server{gate}, Traffic: load.Check("assistant", n), Warm: brief, Any: true}
+	c := measure.Contender{Servers: []*servers.Server{gate}, Traffic: load.Check("assistant", n).Patient(), Warm: brief, Any: true}
 	row.callers = int64(n)
 	if err := b.fillBuckets(&row, c, r); err != nil {
 		return row, err
@@ -97,7 +98,7 @@ func (b *bench) callersIn(n int, inRedis bool) (row callersRow, err error) {
 // fillBuckets has each caller ask once, and looks at what Redis needs for that.
 func (b *bench) fillBuckets(row *callersRow, c measure.Contender, r *servers.Redis) error {
 	each := c
-	each.Traffic = c.Traffic.Patient()
+	each.Traffic = c.Traffic.Of(0, int(row.callers))
 	each.Traffic.InTurn = true
 	var empty int64
 	if r != nil {

@@ -120,8 +120,12 @@ func (e *envoys) add(name, of, path string, behind *servers.Server) {
 		e.err = err
 		return
 	}
-	e.contenders = append(e.contenders, measure.Contender{Name: name, Of: of, Servers: []*servers.Server{s}, Behind: []*process.Process{behind.Process},
-		Traffic: load.Web(path, work.ManyCallers), Conns: envoyConns, Warm: work.BucketLife})
+	c := measure.Contender{Name: name, Of: of, Servers: []*servers.Server{s}, Behind: []*process.Process{behind.Process},
+		Traffic: load.Web(path, work.ManyCallers), Conns: envoyConns, Warm: work.Warm}
+	if behind.Redis != nil {
+		c.Warm = work.BucketLife
+	}
+	e.contenders = append(e.contenders, c)
 }
 
 // plainGates starts each gate with its defaults and a Redis of its own.

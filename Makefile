@@ -11,7 +11,7 @@ BENCH_VENV := bench/.venv
 .PHONY: help setup envoys redis prometheus build release run demo test load chaos soak bench bench-check fuzz lint generate clean ci
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/installed envoys redis prometheus ## Fetch what tests and demo need: Envoy, the example API's packages, redis-server, prometheus
 

@@ -12,7 +12,7 @@ const (
 	// heapGrowth is how far the heap may grow until garbage is collected. By default Go
 	// lets it double. The gate keeps so little that it would collect a hundred times a
 	// second under load.
-	heapGrowth = 32 << 20
+	heapGrowth = 24 << 20
 	// restingHeap is about what the gate keeps besides buckets.
 	restingHeap = 8 << 20
 )

@@ -186,10 +186,10 @@ func TestRuntimeMemory(t *testing.T) {
 		percent  float64 // of what is kept, by which the heap may grow
 		limit    float64 // bytes; 0: not looked at
 	}{
-		"buckets in memory":    {nil, 60, 0},
-		"no buckets in memory": {map[string]string{"QUEUE_URL": redistest.Start(t).URL(), "RATE_LIMIT_FAILURE_MODE": "deny"}, 400, 0},
+		"buckets in memory":    {nil, 47, 0},
+		"no buckets in memory": {map[string]string{"QUEUE_URL": redistest.Start(t).URL(), "RATE_LIMIT_FAILURE_MODE": "deny"}, 300, 0},
 		"GOGC":                 {map[string]string{"GOGC": "77"}, 77, 0},
-		"GOMEMLIMIT":           {map[string]string{"GOMEMLIMIT": "99MiB"}, 60, 99 << 20},
+		"GOMEMLIMIT":           {map[string]string{"GOMEMLIMIT": "99MiB"}, 47, 99 << 20},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := e2e.StartGate(t, tt.settings).Metrics(t)

@@ -63,12 +63,14 @@ func (f *Failover) Take(ctx context.Context, req Request) (Result, error) {
 			}
 			return r, nil
 		}
-		if !errors.Is(err, breaker.ErrOpen) {
+		if !errors.Is(err, breaker.ErrOpen) && !canceled(ctx) {
 			f.metrics.errors.Inc()
 			f.log.DebugContext(ctx, "limiter store failed", "error", err)
 		}
 	}
-	f.metrics.fallbacks.Inc()
+	if !canceled(ctx) {
+		f.metrics.fallbacks.Inc()
+	}
 	if f.fallback == nil {
 		return Result{}, ErrUnavailable
 	}
@@ -76,6 +78,10 @@ func (f *Failover) Take(ctx context.Context, req Request) (Result, error) {
 	r.Fallback = true
 	return r, err
 }
+
+// canceled says that nobody waits for an answer any more, as when Envoy is restarted. What
+// becomes of such a request says nothing about the store.
+func canceled(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
 
 // remembers says that an empty bucket of the request stays empty until its next token.
 // Where a place in the queue is asked for apart from the tokens, tokens come back. A

@@ -148,7 +148,8 @@ func TestFailoverWithoutFallback(t *testing.T) {
 	}
 }
 
-// TestFailoverIgnoresCallersThatLeave: a caller that cancels does not count against Redis.
+// TestFailoverIgnoresCallersThatLeave: a caller that cancels does not count against Redis,
+// before or while it is asked. A caller whose time is up does.
 func TestFailoverIgnoresCallersThatLeave(t *testing.T) {
 	store := &brokenStore{Memory: NewMemory()}
 	f, reg, _ := newTestFailover(store, NewMemory())
@@ -163,6 +164,27 @@ func TestFailoverIgnoresCallersThatLeave(t *testing.T) {
 	if store.asked.Load() != 0 {
 		t.Error("the store was asked though the time was up")
 	}
+	store.hangs.Store(true)
+	leaving, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(10*time.Millisecond, cancel)
+	if r, err := f.Take(leaving, of(oneToken, "a")); err != nil || !r.Fallback {
+		t.Fatalf("take of a caller that leaves: %+v, %v", r, err)
+	}
+	counted := func(want float64) {
+		t.Helper()
+		for _, name := range []string{"refrakt_gate_fallback_total", "refrakt_gate_limiter_errors_total"} {
+			if n := metrictest.Value(t, reg, name); n != want {
+				t.Errorf("%s is %v, want %v", name, n, want)
+			}
+		}
+	}
+	counted(0)
+	late, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if r, err := f.Take(late, of(oneToken, "a")); err != nil || !r.Fallback {
+		t.Fatalf("take of a caller whose time is up: %+v, %v", r, err)
+	}
+	counted(1)
 }
 
 func TestFailoverRefundsWhereItTook(t *testing.T) {

@@ -138,6 +138,13 @@ local function number(value)
   return type(value) == 'number' and value == value and value or 0
 end
 
+-- text returns a number as text. Most are 0, and to format a number costs more than to
+-- decode it.
+local function text(value)
+  value = number(value)
+  return value == 0 and '0' or string.format('%.17g', value)
+end
+
 -- answer returns the fields as the scripts return them, all as strings: queue, status,
 -- queued, scheduled, touched, attempts, retry_delay, retry_backoff, error (1 or
 -- empty), started, completed.
@@ -147,12 +154,12 @@ local function answer(job)
     type(job.status) == 'string' and job.status or '',
   }
   for _, name in ipairs({'queued', 'scheduled', 'touched', 'attempts', 'retry_delay'}) do
-    table.insert(list, string.format('%.17g', number(job[name])))
+    table.insert(list, text(job[name]))
   end
   local backoff = job.retry_backoff
   table.insert(list, backoff == true and 'true' or type(backoff) == 'number' and string.format('%.17g', backoff) or '')
   table.insert(list, type(job.error) == 'string' and job.error ~= '' and '1' or '')
-  table.insert(list, string.format('%.17g', number(job.started)))
-  table.insert(list, string.format('%.17g', number(job.completed)))
+  table.insert(list, text(job.started))
+  table.insert(list, text(job.completed))
   return list
 end

@@ -24,6 +24,8 @@ type Contender struct {
 	Want load.Verdict
 	Any  bool
 	Warm time.Duration
+	// Background is how many scripts a second the server calls without requests. They do not count.
+	Background float64
 	// Drive puts on the load instead of Traffic.
 	Drive func(context.Context, load.Load) (load.Result, error)
 	// Ruler says that the contender is the measure of the time in Redis.
@@ -75,6 +77,7 @@ func (c *Contender) run(ctx context.Context, g *process.Group, l load.Load) (Sam
 	if err := errors.Join(err, errA, errB); err != nil {
 		return Sample{}, err
 	}
+	b.calls -= c.Background * b.at.Sub(a.at).Seconds()
 	s := between(a, b, result)
 	if !c.Any && s.Share[c.Want] < leastWanted || s.Share[load.Failed] > mostFailed {
 		return s, fmt.Errorf("%w: allowed, limited, shed, failed are %v; want %s", errWrongAnswers, result.Counts, c.Want)

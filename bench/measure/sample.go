@@ -98,6 +98,21 @@ func scriptTime(ctx context.Context, r *servers.Redis) (calls, micros float64, e
 	return calls, micros, nil
 }
 
+// Idle is how many scripts a second a server calls in a time without requests.
+func Idle(ctx context.Context, r *servers.Redis, span time.Duration) (float64, error) {
+	before, _, err := scriptTime(ctx, r)
+	if err != nil {
+		return 0, err
+	}
+	select {
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-time.After(span):
+	}
+	after, _, err := scriptTime(ctx, r)
+	return (after - before) / span.Seconds(), err
+}
+
 var (
 	allocsLine      = regexp.MustCompile(`(?m)^(?:go_memstats_mallocs_total|# Mallocs =) (\S+)`)
 	collectionsLine = regexp.MustCompile(`(?m)^(?:go_gc_duration_seconds_count|# NumGC =) (\S+)`)

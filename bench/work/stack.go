@@ -2,6 +2,7 @@ package work
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/refrakt-hub/refrakt-gate/bench/measure"
 	"github.com/refrakt-hub/refrakt-gate/bench/process"
@@ -34,6 +35,9 @@ type Stack struct {
 	gate    servers.Gate
 	name    string
 	running map[state]*servers.Server
+	// background is how many scripts a second the gate with the full queue calls by itself: its job counter looks at
+	// the jobs that come and leave.
+	background float64
 }
 
 // NewStack returns a stack in which nothing runs yet. The name is that of its programs.
@@ -49,6 +53,9 @@ func (s *Stack) Contender(k Kind) (measure.Contender, error) {
 	}
 	c := k.on(v)
 	c.Name = Name(s.gate, k)
+	if k.state() == full {
+		c.Background = s.background
+	}
 	return c, nil
 }
 
@@ -74,6 +81,11 @@ func (s *Stack) in(state state) (*servers.Server, error) {
 	v, err := s.gate.Start(s.group, name, r, env...)
 	if err != nil {
 		return nil, err
+	}
+	if state == full {
+		if s.background, err = measure.Idle(s.group.Context(), r, 5*time.Second); err != nil {
+			return nil, err
+		}
 	}
 	s.running[state] = v
 	return v, nil

@@ -40,21 +40,26 @@ func (m *Monitor) tryAdmit(ctx context.Context) (State, time.Duration) {
 // Admitted makes the verdict where somebody else has asked for the admission, together
 // with something else. unreadable says that the queue could not be read.
 func (m *Monitor) Admitted(caller string, a Admission, unreadable bool) Verdict {
-	var err error
 	if unreadable {
-		err = errUnreadable
+		m.failed(errUnreadable)
+		// An older sample does not decide: tokens that are paid would have to come back.
+		return m.verdict(caller, StateUnknown, m.cfg.RetryDelay)
 	}
-	state, wait := m.conclude(a, err)
+	state, wait := m.conclude(a, nil)
 	return m.verdict(caller, state, wait)
 }
 
 var errUnreadable = errors.New("the queue's keys hold something else than a queue")
 
+func (m *Monitor) failed(err error) {
+	m.metrics.admitErrors.Inc()
+	m.admitting.Fail(err)
+}
+
 // conclude is what an admission says about the queue.
 func (m *Monitor) conclude(a Admission, err error) (State, time.Duration) {
 	if err != nil {
-		m.metrics.admitErrors.Inc()
-		m.admitting.Fail(err)
+		m.failed(err)
 		return m.notAsked()
 	}
 	m.admitting.Succeed()

@@ -81,15 +81,16 @@ func (c *Counter) compare(ctx context.Context, candidates []candidate, seen map[
 }
 
 // unchanged says that a job of which no event has come is as the ledger has it, so that it
-// is not read again. Events tell all changes of a job, but not that it was enqueued. The
-// walk through all jobs makes up for events that were missed. Now and then a job is read
-// all the same.
+// is not read again. Events tell when a job that waits starts or ends. The walk through all
+// jobs makes up for events that were missed. Now and then a job is read all the same.
 func (c *Counter) unchanged(j candidate, e *entry) bool {
 	switch {
 	case e == nil || j.from == fromAll || c.deferred[j.id] > 0:
 		return false
 	case e.Status.Final():
 		return j.from == fromLedger
+	case e.Status != job.Queued: // few do, and a worker that dies at the wrong moment publishes no end
+		return false
 	default:
 		return rand.IntN(readAnyway) > 0
 	}

@@ -7,8 +7,12 @@ import (
 	"strings"
 )
 
-// scansPerStep bounds the calls that one step of the walk through all jobs makes.
-const scansPerStep = 1
+// One step of the walk through all jobs makes so many calls at most, for a Redis may hold
+// many keys that are no jobs; and it ends when it has found so many jobs, which are all read.
+const (
+	scansPerStep = 10
+	walkPerStep  = 200
+)
 
 // candidate is a job that may have changed.
 type candidate struct {
@@ -48,7 +52,7 @@ func (s *sweeps) next(ctx context.Context, queue Queue, l ledger, gap bool) (fou
 	if begun = gap && !runs; begun {
 		all, runs = 0, true
 	}
-	for i := 0; i < scansPerStep && runs; i++ {
+	for i := 0; i < scansPerStep && len(found) < walkPerStep && runs; i++ {
 		ids, next, err := queue.ScanAll(ctx, all)
 		if err != nil {
 			return nil, false, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/refrakt-hub/refrakt-gate/internal/metrictest"
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
 	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
 )
 
@@ -185,6 +188,56 @@ func TestBatchFails(t *testing.T) {
 			t.Errorf("after a panic: %v", err)
 		}
 	})
+}
+
+// TestBatchIsOneFailure: a connection that breaks under a batch is one failure, not one for
+// each of its members, so it does not open the breaker.
+func TestBatchIsOneFailure(t *testing.T) {
+	rdb := redistest.Start(t).Client(t)
+	if _, err := NewRedis(rdb, Places{}).Take(t.Context(), of(oneToken, "first")); err != nil { // Redis knows the script then
+		t.Fatal(err)
+	}
+	broken := &breaks{Client: rdb, held: make(chan struct{})}
+	f, reg, _ := newTestFailover(NewRedis(broken, Places{}), newMemory(100))
+	var asking sync.WaitGroup
+	for i := range 10 {
+		asking.Go(func() { _, _ = f.Take(context.WithoutCancel(t.Context()), of(oneToken, fmt.Sprint("ip", i))) })
+	}
+	polltest.True(t, "a batch that waits", func() bool {
+		b := &f.store.(*guardedStore).store.(*Redis).batcher
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return len(b.waiting) == 9
+	})
+	broken.fails.Store(1) // the batch
+	close(broken.held)
+	asking.Wait()
+	active(t, reg, 0)
+	if n := metrictest.Value(t, reg, "refrakt_gate_fallback_total"); n != 9 {
+		t.Errorf("%v requests were decided without Redis, want the 9 of the batch", n)
+	}
+	if r, err := f.Take(t.Context(), of(oneToken, "next")); err != nil || r.Fallback {
+		t.Errorf("the next request: %+v, %v", r, err)
+	}
+}
+
+// breaks is a client whose calls wait until held is closed, and of which the second fails.
+type breaks struct {
+	Client
+
+	held  chan struct{}
+	calls atomic.Int64
+	fails atomic.Int64 // the index of the call that fails
+}
+
+func (b *breaks) Process(ctx context.Context, cmd redis.Cmder) error {
+	n := b.calls.Add(1) - 1
+	<-b.held
+	if at := b.fails.Load(); at > 0 && n == at {
+		cmd.SetErr(io.EOF)
+		return io.EOF
+	}
+	return b.Client.Process(ctx, cmd)
 }
 
 // FuzzBatch: a batch is what its requests would be one after the other, on one server and

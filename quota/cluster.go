@@ -86,6 +86,10 @@ func (c *Cluster) Take(ctx context.Context, req Request) (Result, error) {
 	return all, nil
 }
 
+// mayRefund says that tokens can come back: Take itself refunds the first bucket of a
+// request whose second one is empty.
+func (c *Cluster) mayRefund(Request) bool { return true }
+
 // Refund implements [Store] in one round trip for each bucket.
 func (c *Cluster) Refund(ctx context.Context, r Result, buckets []Bucket) error {
 	var errs []error

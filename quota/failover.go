@@ -21,7 +21,7 @@ type Failover struct {
 	store    guarded
 	fallback Store
 	share    float64
-	places   bool // the store gives places in the queue
+	refunds  func(Request) bool // see mayRefund of the stores
 	known    *known
 	metrics  *metrics
 	log      *slog.Logger
@@ -37,8 +37,11 @@ func NewFailover(store, fallback Store, share float64, reg prometheus.Registerer
 	if !ok {
 		g = guard(store, log)
 	}
-	p, ok := store.(interface{ GivesPlaces() bool })
-	f := &Failover{store: g, fallback: fallback, share: share, places: ok && p.GivesPlaces(), known: newKnown(), log: log}
+	refunds := func(req Request) bool { return req.Place != PlaceNone }
+	if r, ok := store.(interface{ mayRefund(req Request) bool }); ok {
+		refunds = r.mayRefund
+	}
+	f := &Failover{store: g, fallback: fallback, share: share, refunds: refunds, known: newKnown(), log: log}
 	f.metrics = newMetrics(reg, f.Degraded)
 	breaker.Register(reg, "limiter", f.Degraded)
 	return f
@@ -59,7 +62,7 @@ func (f *Failover) Take(ctx context.Context, req Request) (Result, error) {
 			answered := time.Now()
 			f.metrics.duration.Observe(answered.Sub(start).Seconds())
 			if remembers && r.Empty() {
-				f.known.remember(req.Buckets[r.Bucket], r, start, answered)
+				f.known.remember(req.Buckets, r, start, answered)
 			}
 			return r, nil
 		}
@@ -83,11 +86,10 @@ func (f *Failover) Take(ctx context.Context, req Request) (Result, error) {
 // becomes of such a request says nothing about the store.
 func canceled(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
 
-// remembers says that an empty bucket of the request stays empty until its next token.
-// Where a place in the queue is asked for apart from the tokens, tokens come back. A
+// remembers says that an empty bucket of the request stays empty until its next token. A
 // request whose limits are only recorded needs its place, even with an empty bucket.
 func (f *Failover) remembers(req Request) bool {
-	return req.Place == PlaceNone || f.places && !req.Recorded
+	return !f.refunds(req) && !(req.Recorded && req.Place != PlaceNone)
 }
 
 // Refund implements [Store]: the tokens go back to the store that they came from.

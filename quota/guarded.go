@@ -35,20 +35,35 @@ type guarded interface {
 // takes a token as requests do, and finds out when the store is back.
 type guardedStore struct {
 	store Store
+	calls sharing // the same store, if Takes share its calls; else nil
 	b     *breaker.Breaker
 	log   *slog.Logger
 }
 
 var _ guarded = (*guardedStore)(nil)
 
+// sharing is a store whose Takes share calls. A call that fails says the same of the
+// server however many Takes it was for, so the breaker counts calls.
+type sharing interface {
+	// guardCalls has all calls made by do, which may refuse to.
+	guardCalls(do func(context.Context, func(context.Context) error) error)
+	// takeAlone is a Take with a call of its own, which nothing refuses.
+	takeAlone(ctx context.Context, req Request) (Result, error)
+}
+
 // guard puts a closed breaker before store.
 func guard(store Store, log *slog.Logger) *guardedStore {
-	return &guardedStore{store: store, log: log, b: breaker.New(breaker.Settings{
+	g := &guardedStore{store: store, log: log, b: breaker.New(breaker.Settings{
 		Name:     "limiter",
 		Failures: tripAfter,
 		Timeout:  probeInterval / 2, // shorter than the interval, so that each probe counts
 		Ignore:   blameless,
 	}, log)}
+	if calls, ok := store.(sharing); ok {
+		g.calls = calls
+		calls.guardCalls(g.b.Do)
+	}
+	return g
 }
 
 // blameless says that an error tells nothing about the server that was asked. Either
@@ -64,6 +79,12 @@ func (g *guardedStore) open() bool { return g.b.Open() }
 
 // Take implements [Store].
 func (g *guardedStore) Take(ctx context.Context, req Request) (r Result, err error) {
+	switch {
+	case g.b.Open():
+		return Result{}, breaker.ErrOpen
+	case g.calls != nil:
+		return g.store.Take(ctx, req)
+	}
 	err = g.b.Do(ctx, func(ctx context.Context) (err error) {
 		r, err = g.store.Take(ctx, req)
 		return err
@@ -83,8 +104,12 @@ func (g *guardedStore) probe(ctx context.Context) { g.probeKey(ctx, Key("probe",
 
 // probeKey probes with a bucket of this name.
 func (g *guardedStore) probeKey(ctx context.Context, key string) {
+	take := g.store.Take
+	if g.calls != nil {
+		take = g.calls.takeAlone
+	}
 	err := g.b.Probe(ctx, func(ctx context.Context) error {
-		_, err := g.store.Take(ctx, Request{Buckets: []Bucket{{Key: key, Limit: probeLimit}}})
+		_, err := take(ctx, Request{Buckets: []Bucket{{Key: key, Limit: probeLimit}}})
 		return err
 	})
 	if err != nil {

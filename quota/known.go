@@ -2,6 +2,7 @@ package quota
 
 import (
 	"hash/maphash"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -11,58 +12,67 @@ const (
 	// to a bucket out of the gate's sight is noticed after that time: somebody deletes it,
 	// Redis loses its data or gets another time, a gate with a lower limit cuts its debt.
 	knownFor = time.Second
-	// knownSlots bounds how many buckets are remembered.
+	// knownSlots bounds how many refusals are remembered.
 	knownSlots = 1 << 15
 )
 
-// known remembers which buckets Redis has found empty, so that their callers are refused
-// without asking again. A debt only grows by what other gates take, and falls with time.
-// So until a bucket has its next token, Redis would refuse too. known is not for buckets
-// that get refunds.
+// known remembers which requests Redis has just refused because of an empty bucket, so
+// that the next request for the same buckets is refused without asking again. A debt only
+// grows by what other gates take, and falls with time. So until the bucket has its next
+// token, Redis would refuse too. known is not for buckets that get refunds.
 //
-// It is safe for concurrent use, without locks. A bucket has one slot, which it loses to
-// another bucket with the same slot.
+// All buckets of a request count: another one may be empty for longer, and then the caller
+// would be told to come back too early.
+//
+// It is safe for concurrent use, without locks. A request has one slot, which it loses to
+// another one with the same slot.
 type known struct {
 	seed  maphash.Seed
-	slots [knownSlots]atomic.Pointer[knownBucket]
+	slots [knownSlots]atomic.Pointer[refusal]
 }
 
-// knownBucket is a bucket that was empty. Redis said so at some time between question and
-// answer.
-type knownBucket struct {
-	key             string
+// refusal is what Redis said at some time between question and answer.
+type refusal struct {
+	keys            []string // of all buckets of the request
+	bucket          int      // the index of the empty one
 	debt            time.Duration
 	asked, answered time.Time
 }
 
 func newKnown() *known { return &known{seed: maphash.MakeSeed()} }
 
-func (k *known) slot(key string) *atomic.Pointer[knownBucket] {
-	return &k.slots[maphash.String(k.seed, key)%knownSlots]
+func (k *known) slot(buckets []Bucket) *atomic.Pointer[refusal] {
+	var h maphash.Hash
+	h.SetSeed(k.seed)
+	for _, b := range buckets {
+		_, _ = h.WriteString(b.Key)
+		_ = h.WriteByte(0)
+	}
+	return &k.slots[h.Sum64()%knownSlots]
 }
 
-// remember keeps a result that says that a bucket is empty. Redis was asked at the time
-// asked, and has answered at the time answered.
-func (k *known) remember(b Bucket, r Result, asked, answered time.Time) {
-	k.slot(b.Key).Store(&knownBucket{key: b.Key, debt: r.Debt, asked: asked, answered: answered})
+// remember keeps a result that says that a bucket of a request is empty. Redis was asked
+// at the time asked, and has answered at the time answered.
+func (k *known) remember(buckets []Bucket, r Result, asked, answered time.Time) {
+	e := &refusal{bucket: r.Bucket, debt: r.Debt, asked: asked, answered: answered}
+	for _, b := range buckets {
+		e.keys = append(e.keys, b.Key)
+	}
+	k.slot(buckets).Store(e)
 }
 
 // refuse returns the result that Redis would give to a request of which a bucket is known
 // to be empty; false if none is.
 func (k *known) refuse(buckets []Bucket, now time.Time) (r Result, ok bool) {
-	e := emptiest{enough: true}
-	for i, b := range buckets {
-		known := k.slot(b.Key).Load()
-		if known == nil || known.key != b.Key || now.Sub(known.asked) >= knownFor {
-			continue
-		}
-		debt := min(known.debt, b.maxDebt()) // a lowered limit cuts a debt
-		if atLeast := debt - now.Sub(known.asked); atLeast+b.Limit.Interval > b.Limit.Span() {
-			e.look(i, b.Limit, debt-now.Sub(known.answered))
-		}
-	}
-	if e.enough {
+	e := k.slot(buckets).Load()
+	same := func(key string, b Bucket) bool { return key == b.Key }
+	if e == nil || now.Sub(e.asked) >= knownFor || !slices.EqualFunc(e.keys, buckets, same) {
 		return Result{}, false
 	}
-	return Result{Bucket: e.bucket, Limit: buckets[e.bucket].Limit, Debt: e.debt}, true
+	b := buckets[e.bucket]
+	debt := min(e.debt, b.maxDebt()) // a lowered limit cuts a debt
+	if atLeast := debt - now.Sub(e.asked); atLeast+b.Limit.Interval <= b.Limit.Span() {
+		return Result{}, false
+	}
+	return Result{Bucket: e.bucket, Limit: b.Limit, Debt: debt - now.Sub(e.answered)}, true
 }

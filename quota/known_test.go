@@ -114,6 +114,31 @@ func TestKnownEmpty(t *testing.T) {
 	})
 }
 
+// TestKnownOtherBucket: what is known of one bucket does not tell a caller who has another
+// one too that it may come back before that has a token.
+func TestKnownOtherBucket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, _, _ := newTestFailover(newMemory(100), newMemory(100))
+		take := func(keys ...string) Result {
+			t.Helper()
+			r, err := f.Take(t.Context(), of(Limit{Capacity: 1, Interval: 10 * time.Second}, keys...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r
+		}
+		take("ip")
+		time.Sleep(8 * time.Second)
+		take("user")
+		if r := take("ip"); r.NextToken() != 2*time.Second {
+			t.Fatalf("wait %v for the one bucket, want 2 s", r.NextToken())
+		}
+		if r := take("ip", "user"); r.NextToken() != 10*time.Second {
+			t.Errorf("wait %v for both, want 10 s", r.NextToken())
+		}
+	})
+}
+
 // TestKnownAndRefunds: where tokens may come back, nothing is remembered.
 func TestKnownAndRefunds(t *testing.T) {
 	store := &brokenStore{Memory: NewMemory()}
@@ -143,7 +168,7 @@ func TestKnownIsBounded(t *testing.T) {
 	limit := Limit{Capacity: 1, Interval: time.Hour}
 	for i := range 10 * knownSlots {
 		b := Bucket{Key: strings.Repeat("x", 100) + fmt.Sprint(i), Limit: limit}
-		k.remember(b, Result{Limit: limit, Debt: limit.Span()}, now, now)
+		k.remember([]Bucket{b}, Result{Limit: limit, Debt: limit.Span()}, now, now)
 		if _, ok := k.refuse([]Bucket{b}, now); !ok {
 			t.Fatal("what was just remembered is forgotten")
 		}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/breaker"
 )
 
 //go:embed take.lua
@@ -38,10 +40,14 @@ type Redis struct {
 	apart bool
 
 	batcher batcher
-	args    []any // of the call under way; its memory is used again
+	do      func(context.Context, func(context.Context) error) error // makes each call
+	args    []any                                                    // of the call under way; its memory is used again
 }
 
-var _ Store = (*Redis)(nil)
+var (
+	_ Store   = (*Redis)(nil)
+	_ sharing = (*Redis)(nil)
+)
 
 // Places is how take.lua asks a queue in the same Redis for places. The zero value says
 // that there is no queue.
@@ -54,14 +60,24 @@ type Places struct {
 }
 
 // NewRedis returns a store on rdb. With places, a Take can also ask for a place in the
-// queue, and nobody else gives tokens back to the buckets of requests that do.
+// queue.
 func NewRedis(rdb Client, places Places) *Redis {
 	if places.Lua == "" {
 		places.Lua = "local queue = nil\n"
 	}
 	s := &Redis{rdb: rdb, script: redis.NewScript(places.Lua + takeLua), places: places}
 	s.batcher.send = s.send
+	s.do = func(ctx context.Context, call func(context.Context) error) error { return call(ctx) }
 	return s
+}
+
+func (s *Redis) guardCalls(do func(context.Context, func(context.Context) error) error) { s.do = do }
+
+func (s *Redis) takeAlone(ctx context.Context, req Request) (Result, error) {
+	req.Place = PlaceNone
+	m := &member{req: req}
+	_ = s.sendTogether(ctx, s.evalsha(nil, []*member{m}), []*member{m})
+	return m.result, m.err
 }
 
 // newClusterServer returns a store on one server of a cluster.
@@ -71,12 +87,15 @@ func newClusterServer(rdb Client) *Redis {
 	return s
 }
 
-// GivesPlaces says whether a Take can ask for a place in the queue.
-func (s *Redis) GivesPlaces() bool { return len(s.places.Keys) > 0 }
+func (s *Redis) givesPlaces() bool { return len(s.places.Keys) > 0 }
+
+// mayRefund says whether tokens of such a request, or of another one with the same
+// buckets, can come back: if it has to ask for its place after it has its tokens.
+func (s *Redis) mayRefund(req Request) bool { return req.Place != PlaceNone && !s.givesPlaces() }
 
 // Take implements [Store] in one round trip, which it may share with others.
 func (s *Redis) Take(ctx context.Context, req Request) (Result, error) {
-	if !s.GivesPlaces() {
+	if !s.givesPlaces() {
 		req.Place = PlaceNone
 	}
 	return s.batcher.take(ctx, req)
@@ -84,18 +103,24 @@ func (s *Redis) Take(ctx context.Context, req Request) (Result, error) {
 
 // send makes one call for a batch, or one pipeline of calls.
 func (s *Redis) send(ctx context.Context, batch []*member) {
-	if s.apart && len(batch) > 1 {
-		s.sendApart(ctx, batch)
-	} else {
-		fail(batch, s.sendTogether(ctx, batch))
+	err := s.do(ctx, func(ctx context.Context) error {
+		if s.apart && len(batch) > 1 {
+			return s.sendApart(ctx, batch)
+		}
+		s.args = s.evalsha(s.args[:0], batch)
+		defer clear(s.args)
+		return s.sendTogether(ctx, s.args, batch)
+	})
+	if errors.Is(err, breaker.ErrOpen) { // nobody was asked
+		fail(batch, err)
 	}
 }
 
-func (s *Redis) sendTogether(ctx context.Context, batch []*member) error {
-	s.args = s.appendArgs(s.args[:0], "evalsha", s.script.Hash(), batch)
-	defer clear(s.args)
-	cmd := redis.NewIntSliceCmd(ctx, s.args...)
-	err := s.rdb.Process(ctx, cmd)
+// sendTogether makes one call for a batch, and sets the outcome of each member.
+func (s *Redis) sendTogether(ctx context.Context, args []any, batch []*member) (err error) {
+	defer func() { fail(batch, err) }()
+	cmd := redis.NewIntSliceCmd(ctx, args...)
+	err = s.rdb.Process(ctx, cmd)
 	if redis.HasErrorPrefix(err, "NOSCRIPT") { // then nothing was done
 		cmd = redis.NewIntSliceCmd(ctx, s.appendArgs(nil, "eval", s.places.Lua+takeLua, batch)...)
 		err = s.rdb.Process(ctx, cmd)
@@ -106,29 +131,42 @@ func (s *Redis) sendTogether(ctx context.Context, batch []*member) error {
 	return readAnswer(cmd.Val(), batch)
 }
 
-// sendApart makes one call for each member, in one pipeline.
-func (s *Redis) sendApart(ctx context.Context, batch []*member) {
+// sendApart makes one call for each member, in one pipeline, and sets the outcome of each.
+// It returns the error that tells most of the server.
+func (s *Redis) sendApart(ctx context.Context, batch []*member) error {
 	cmds := make([]*redis.IntSliceCmd, len(batch))
 	_, _ = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error { // each call has its own error
 		for i := range batch {
-			cmds[i] = redis.NewIntSliceCmd(ctx, s.appendArgs(nil, "evalsha", s.script.Hash(), batch[i:i+1])...)
+			cmds[i] = redis.NewIntSliceCmd(ctx, s.evalsha(nil, batch[i:i+1])...)
 			if err := p.Process(ctx, cmds[i]); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+	var worst error
 	for i, cmd := range cmds {
 		one := batch[i : i+1]
 		err := cmd.Err()
 		switch {
 		case redis.HasErrorPrefix(err, "NOSCRIPT"):
-			err = s.sendTogether(ctx, one)
+			err = s.sendTogether(ctx, s.evalsha(nil, one), one)
 		case err == nil:
 			err = readAnswer(cmd.Val(), one)
+			fail(one, err)
+		default:
+			fail(one, err)
 		}
-		fail(one, err)
+		if worst == nil || err != nil && !blameless(err) {
+			worst = err
+		}
 	}
+	return worst
+}
+
+// evalsha appends the arguments of the command that runs take.lua for a batch.
+func (s *Redis) evalsha(args []any, batch []*member) []any {
+	return s.appendArgs(args, "evalsha", s.script.Hash(), batch)
 }
 
 // fail gives all members an error, unless it is nil.

@@ -18,7 +18,6 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -225,15 +224,6 @@ func checkResources(t *testing.T, m manifests) {
 		if r.Requests.Cpu().IsZero() || r.Requests.Memory().IsZero() || r.Limits.Memory().IsZero() {
 			t.Errorf("%s: no request of CPU or memory, or no limit of memory", c.Name)
 		}
-		for _, e := range c.Env {
-			if e.Name != "GOMEMLIMIT" {
-				continue
-			}
-			limit, err := resource.ParseQuantity(strings.TrimSuffix(e.Value, "B"))
-			if err != nil || limit.Cmp(*r.Limits.Memory()) >= 0 {
-				t.Errorf("GOMEMLIMIT %s is not under the limit %s (%v)", e.Value, r.Limits.Memory(), err)
-			}
-		}
 	}
 }
 
@@ -327,7 +317,7 @@ func checkSettings(t *testing.T, m manifests) {
 		return
 	}
 	_, settings := gate(t, m)
-	known := map[string]bool{"GOMEMLIMIT": true}
+	known := make(map[string]bool)
 	for name := range effective(t, settings) { // fails on a value the gate refuses
 		known[name] = true
 	}

@@ -384,7 +384,7 @@ func TestLargeJobs(t *testing.T) {
 	must(t, rdb.Set(t.Context(), id, `{"function": "train", "kwargs": {"x": "`+large+`"}, "queue": "training", "key": "large", "attempts": 1, "completed": 1700000009000, `+
 		`"queued": 1700000000000, "started": 1700000001000, "result": "`+large+`", "status": "complete"}`, 0).Err())
 	must(t, rdb.ZRem(t.Context(), incompleteKey, id).Err())
-	c.events.markGap() // no event told of that
+	c.events.markGap()          // no event told of that
 	for range maxDeferred + 1 { // an event that tells of the start may still come
 		must(t, c.step(t.Context()))
 	}

@@ -89,7 +89,7 @@ func canceled(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Ca
 // remembers says that an empty bucket of the request stays empty until its next token. A
 // request whose limits are only recorded needs its place, even with an empty bucket.
 func (f *Failover) remembers(req Request) bool {
-	return !f.refunds(req) && !(req.Recorded && req.Place != PlaceNone)
+	return !f.refunds(req) && (!req.Recorded || req.Place == PlaceNone)
 }
 
 // Refund implements [Store]: the tokens go back to the store that they came from.

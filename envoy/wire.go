@@ -16,7 +16,7 @@ var errMalformed = errors.New("the CheckRequest is not valid protobuf")
 // [Parse] uses, and passes over all others. The generated code says what the wire means,
 // and tests hold the reader to it:
 //
-//   - The last one of several values of a field counts; messages merge; lines add up.
+//   - The last one of several values of a field counts; messages merge; headers are appended.
 //   - A field of another wire type than the schema's is an unknown field.
 //   - The last entry of a map with the same key counts. A key or value that an entry lacks
 //     is empty.

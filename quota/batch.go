@@ -20,7 +20,7 @@ type batcher struct {
 	send func(ctx context.Context, batch []*member)
 
 	mu      sync.Mutex
-	sending bool      // a call is under way, so somebody will look at waiting
+	sending bool      // a call is under way; whoever made it takes waiting next
 	waiting []*member // for the end of that call
 
 	members sync.Pool // of *member, to be used again
@@ -151,19 +151,19 @@ func (b *batcher) newMember(ctx context.Context, req Request) *member {
 }
 
 // wait returns the outcome, or an error once the member's deadline has passed. A request
-// that is canceled before that waits for its batch: nobody reads its answer any more, and
-// a context whose Done nobody calls needs no timer.
+// that is canceled before that waits for its batch: nobody reads its answer any more. wait
+// does not call Done of the context, which would start a timer (authz/budget.go).
 func (b *batcher) wait(m *member) (Result, error) {
 	m.timer.Stop()
 	if deadline, ok := m.ctx.Deadline(); ok {
 		m.timer.Reset(time.Until(deadline))
 	}
-	defer m.timer.Stop()
 	select {
 	case <-m.done:
 	case <-m.timer.C: // the goroutine that sends still has m, so m is not used again
 		return Result{}, context.DeadlineExceeded
 	}
+	m.timer.Stop() // before another request gets m
 	result, err := m.result, m.err
 	m.ctx, m.req, m.result, m.err = nil, Request{}, Result{}, nil
 	b.members.Put(m)

@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	// knownFor is how long Redis's word that a bucket is empty counts at most. What happens
-	// to a bucket out of the gate's sight is noticed after that time: somebody deletes it,
-	// Redis loses its data or gets another time, a gate with a lower limit cuts its debt.
+	// knownFor is how long a refusal is remembered at most. So the gate notices after that
+	// time what it can't see: somebody deletes a bucket, Redis loses its data, Redis's clock
+	// is set, or a gate with a lower limit shortens the debt (see take.lua).
 	knownFor = time.Second
 	// knownSlots bounds how many refusals are remembered.
 	knownSlots = 1 << 15
@@ -70,7 +70,9 @@ func (k *known) refuse(buckets []Bucket, now time.Time) (r Result, ok bool) {
 		return Result{}, false
 	}
 	b := buckets[e.bucket]
-	debt := min(e.debt, b.maxDebt()) // a lowered limit cuts a debt
+	debt := min(e.debt, b.maxDebt()) // take.lua would shorten it, if the limit was lowered
+	// The debt is at least what is left since the question, which decides, and at most what
+	// is left since the answer, which the caller is told.
 	if atLeast := debt - now.Sub(e.asked); atLeast+b.Limit.Interval <= b.Limit.Span() {
 		return Result{}, false
 	}

@@ -3,9 +3,9 @@
 -- A request can ask for a place in a queue too; it then gets tokens and place, or neither.
 --
 -- The value of a bucket is the time at which it will be full, in nanoseconds since the
--- epoch by this server's clock, and one millisecond. So its first digits are a time in
--- milliseconds, the unit of expiry, at which the bucket is full for sure: the key expires
--- then. A bucket without a key is full, and so is one whose value is no such number.
+-- epoch by this server's clock, plus one millisecond. Without its last six digits it is a
+-- time in milliseconds, the unit of expiry, at which the bucket is full for sure: the key
+-- expires then. A bucket without a key is full, and so is one whose value is not a number.
 --
 -- Requests with the same shape that follow each other are a run.
 --
@@ -74,7 +74,7 @@ local function owe(key, debt)
   local ns = now_ns + debt + MILLISECOND
   local s = floor(ns / SECOND)
   local value = format('%d%09d', now_s + s, ns - s * SECOND)
-  redis.call('SET', key, value, 'PXAT', sub(value, 1, -7))
+  redis.call('SET', key, value, 'PXAT', sub(value, 1, -7)) -- in milliseconds
 end
 
 -- look finds the bucket of a request that runs out first, or that is empty the longest.

@@ -32,6 +32,7 @@ order. A number is the median of the rounds, and a ratio the median of the ratio
 greatest. Where buckets live for 2 s, a warm-up of 2.2 s comes before, so that as many expire as come. CPU is that of all threads
 of a process by the kernel's accounts; Redis's µs and calls are its own, and ` + "`return 0`" + ` is the shortest script, under the same load.
 A run in which other processes used more than %.2f cores is repeated, once or twice and a third of all runs at most, and the quietest one counts.
+A run with wrong answers is repeated too; if that happens more than once, and once more in 20 runs, the benchmark fails.
 `
 
 // introduction says where and how it was measured.

@@ -37,7 +37,7 @@ func throughEnvoy(b *bench, g *process.Group) error {
 	if err != nil {
 		return err
 	}
-	noop, err := servers.StartNoop(g, "noop", false, answer)
+	noop, err := servers.StartNoop(g, "noop", servers.Standard, answer)
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func throughEnvoy(b *bench, g *process.Group) error {
 		}
 		gate := t.Index(b.newest().Name)
 		if n == 1 {
-			b.report.Note(report.EnvoyP50, "1 in flight", t.Pairs(gate, 0, func(a, b measure.Sample) (float64, bool) { return a.P50 - b.P50, true }))
+			b.report.Note(report.EnvoyP50, "1 in flight", t.Differences(gate, 0, measure.P50))
 		} else {
 			b.report.Note(report.EnvoyRate, fmt.Sprintf("%d in flight", n), t.Ratio(gate, 0, measure.Rate))
 		}

@@ -32,7 +32,7 @@ func growInFlight(b *bench, g *process.Group) error {
 		if err != nil {
 			return err
 		}
-		b.report.Runs(t.Foreign()...)
+		b.report.Compared(t)
 		for i, c := range contenders {
 			rate, p99 := t.Values(i, measure.Rate).Median, t.Values(i, measure.P99).Median
 			rates.Series[i].Values = append(rates.Series[i].Values, rate)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/refrakt-hub/refrakt-gate/bench/load"
 	"github.com/refrakt-hub/refrakt-gate/bench/measure"
@@ -11,7 +12,9 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/bench/work"
 )
 
-const aboutWork = "The no-op is a gRPC service that reads no request and answers at once: nothing on grpc-go can be faster. " +
+const aboutWork = "The no-op is a gRPC service that reads no request and answers at once. It has the defaults of grpc-go and of Go, and the goals are relative to it. " +
+	"The gate has settings of its own: 64 goroutines of grpc-go wait for requests (stream workers), and the heap grows by 24 MB until garbage is collected. " +
+	"The second no-op has these settings too, so it bounds what the gate can reach. The first one is no such bound. " +
 	"Allowed: 100,000 callers at random, whose buckets have tokens. Refused: 50 callers, whose buckets are empty but for a token each 2 s. " +
 	"Shed: 60 jobs wait (`QUEUE_MAX_PENDING=40`), of which 5 leave and come each second. " +
 	"`/run` takes tokens and a place in the queue, and `/assistant` only tokens; both have the same limits here. " +
@@ -24,6 +27,11 @@ func compareWork(kinds ...work.Kind) func(*bench, *process.Group) error {
 		if err != nil {
 			return err
 		}
+		set, err := servers.StartNoop(g, "noop-set", servers.RawSet, servers.OK())
+		if err != nil {
+			return err
+		}
+		contenders = slices.Insert(contenders, 1, work.Noop("no-op, raw codec, with the gate's settings", set))
 		b.report.Section("What the gate does", aboutWork)
 		for _, n := range b.inFlight {
 			t, err := b.compare(g, "work", n, contenders)
@@ -38,11 +46,11 @@ func compareWork(kinds ...work.Kind) func(*bench, *process.Group) error {
 
 // workContenders starts the no-op, each gate at each kind of work, others' limiters, and Redis alone.
 func (b *bench) workContenders(g *process.Group, kinds []work.Kind) ([]measure.Contender, error) {
-	noop, err := servers.StartNoop(g, "noop", true, servers.OK())
+	noop, err := servers.StartNoop(g, "noop", servers.Raw, servers.OK())
 	if err != nil {
 		return nil, err
 	}
-	list := []measure.Contender{work.Noop(noop)}
+	list := []measure.Contender{work.Noop("no-op, raw codec", noop)}
 	stacks := make([]*work.Stack, len(b.gates))
 	for i, gate := range b.gates {
 		stacks[i] = work.NewStack(g, gate, fmt.Sprintf("gate-%d", i))

@@ -31,10 +31,11 @@ func ReadBounds(file string) (Bounds, error) {
 	return b, nil
 }
 
-// Finding is one case of a measure, as measured.
+// Finding is one case of a measure, as measured: the value that is compared, and the spread of all runs.
 type Finding struct {
 	Measure, Case string
-	Value         measure.Spread
+	Value         float64
+	Runs          measure.Spread
 }
 
 // Compare writes each finding beside its bound, and returns what is wrong: findings above their bounds, findings
@@ -52,12 +53,12 @@ func (b Bounds) Compare(out io.Writer, findings []Finding) (wrong []string) {
 		switch {
 		case !ok:
 			wrong = append(wrong, fmt.Sprintf("%s, %s: there is no bound", f.Measure, f.Case))
-		case !(f.Value.Median <= bound): // NaN is above every bound
+		case !(f.Value <= bound): // NaN is above every bound
 			verdict = "  EXCEEDED"
-			wrong = append(wrong, fmt.Sprintf("%s, %s: %s is above the bound %s", f.Measure, f.Case, short(f.Value.Median), short(bound)))
+			wrong = append(wrong, fmt.Sprintf("%s, %s: %s is above the bound %s", f.Measure, f.Case, short(f.Value), short(bound)))
 		}
 		delete(missing[f.Measure], f.Case)
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s%s\n", f.Measure, f.Case, spread(f.Value), short(bound), verdict)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s%s\n", f.Measure, f.Case, spread(f), short(bound), verdict)
 	}
 	for _, name := range slices.Sorted(maps.Keys(missing)) {
 		for _, c := range slices.Sorted(maps.Keys(missing[name])) {
@@ -68,12 +69,12 @@ func (b Bounds) Compare(out io.Writer, findings []Finding) (wrong []string) {
 	return wrong
 }
 
-// spread shows a median, and the least and greatest value if there were several.
-func spread(s measure.Spread) string {
-	if s.Least == s.Greatest {
-		return short(s.Median)
+// spread shows the value and, if there were several runs, their median, least and greatest value.
+func spread(f Finding) string {
+	if f.Runs.Least == f.Runs.Greatest {
+		return short(f.Value)
 	}
-	return fmt.Sprintf("%s (%s–%s)", short(s.Median), short(s.Least), short(s.Greatest))
+	return fmt.Sprintf("%s (median %s, %s–%s)", short(f.Value), short(f.Runs.Median), short(f.Runs.Least), short(f.Runs.Greatest))
 }
 
 // short has no more digits than are of interest.

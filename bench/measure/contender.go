@@ -26,6 +26,8 @@ type Contender struct {
 	Warm time.Duration
 	// Background is how many scripts a second the server calls without requests. They do not count.
 	Background float64
+	// NeedsRedis says that the answers can't be given without calls of Redis.
+	NeedsRedis bool
 	// Drive puts on the load instead of Traffic.
 	Drive func(context.Context, load.Load) (load.Result, error)
 	// Ruler says that the contender is the measure of the time in Redis.
@@ -39,6 +41,13 @@ const (
 )
 
 var errWrongAnswers = errors.New("wrong answers")
+
+// What Redis may read besides the calls that are counted: samples of the queue, other commands without requests, and a
+// long call in several parts.
+const (
+	readsPerCall   = 4
+	readsPerSecond = 200
+)
 
 // For is a run that takes some time, after the contender's warm-up.
 func (c *Contender) For(ctx context.Context, g *process.Group, inFlight int, span time.Duration) (Sample, error) {
@@ -77,8 +86,16 @@ func (c *Contender) run(ctx context.Context, g *process.Group, l load.Load) (Sam
 	if err := errors.Join(err, errA, errB); err != nil {
 		return Sample{}, err
 	}
-	b.calls -= c.Background * b.at.Sub(a.at).Seconds()
+	wall := b.at.Sub(a.at).Seconds()
+	calls, reads := b.calls-a.calls, b.reads-a.reads
+	if reads > readsPerCall*calls+readsPerSecond*wall {
+		return Sample{}, fmt.Errorf("redis was asked %.0f times, but only %.0f calls are of a kind that is counted: %q, or else %q", reads, calls, scripts, plain)
+	}
+	b.calls -= c.Background * wall
 	s := between(a, b, result)
+	if c.NeedsRedis && s.RedisCalls <= 0 {
+		return s, fmt.Errorf("%w: they were given without Redis", errWrongAnswers)
+	}
 	if !c.Any && s.Share[c.Want] < leastWanted || s.Share[load.Failed] > mostFailed {
 		return s, fmt.Errorf("%w: allowed, limited, shed, failed are %v; want %s", errWrongAnswers, result.Counts, c.Want)
 	}

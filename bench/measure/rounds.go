@@ -24,6 +24,10 @@ type Plan struct {
 // tries is how often a run is made at most.
 const tries = 3
 
+// mostWrong is how many runs of a comparison may be repeated because of wrong answers: one, and one more for each 20
+// runs.
+func mostWrong(runs int) int { return 1 + runs/20 }
+
 // Compare lets the contenders take turns, in reversed order every second round.
 func (p Plan) Compare(ctx context.Context, g *process.Group, name string, inFlight int, contenders []Contender) (*Table, error) {
 	t := &Table{InFlight: inFlight, Contenders: contenders, Rounds: make([][]Sample, p.Rounds)}
@@ -40,9 +44,12 @@ func (p Plan) Compare(ctx context.Context, g *process.Group, name string, inFlig
 		for _, i := range order {
 			c := &contenders[i]
 			fmt.Fprintf(p.Progress, "%s, %d in flight, round %d of %d: %s\n", name, inFlight, round+1, p.Rounds, c.Name)
-			s, err := p.quiet(ctx, g, c, inFlight, &repetitions)
+			s, wrong, err := p.quiet(ctx, g, c, inFlight, &repetitions)
 			if err != nil {
 				return nil, fmt.Errorf("%s, %s, %d in flight: %w", name, c.Name, inFlight, err)
+			}
+			if t.Wrong += len(wrong); t.Wrong > mostWrong(p.Rounds*len(contenders)) {
+				return nil, fmt.Errorf("%s, %d in flight: %d runs were repeated, the last ones of %s: %w", name, inFlight, t.Wrong, c.Name, errors.Join(wrong...))
 			}
 			t.Rounds[round][i] = s
 			if s.Foreign > p.Foreign {
@@ -54,16 +61,16 @@ func (p Plan) Compare(ctx context.Context, g *process.Group, name string, inFlig
 }
 
 // quiet repeats a run while other processes disturb it, and returns the one that was disturbed least. A run with wrong
-// answers is repeated too: a machine that stalls makes the gate answer without Redis.
-func (p Plan) quiet(ctx context.Context, g *process.Group, c *Contender, inFlight int, repetitions *int) (best Sample, err error) {
+// answers is repeated too, since a machine that stalls makes the gate answer without Redis; wrong has their errors.
+func (p Plan) quiet(ctx context.Context, g *process.Group, c *Contender, inFlight int, repetitions *int) (best Sample, wrong []error, err error) {
 	found := false
 	for range tries {
 		s, runErr := c.For(ctx, g, inFlight, p.Measure)
 		switch {
 		case runErr != nil && !errors.Is(runErr, errWrongAnswers):
-			return s, runErr
+			return s, wrong, runErr
 		case runErr != nil:
-			err = runErr
+			wrong = append(wrong, runErr)
 			continue
 		case !found || s.Foreign < best.Foreign:
 			found, best = true, s
@@ -74,7 +81,7 @@ func (p Plan) quiet(ctx context.Context, g *process.Group, c *Contender, inFligh
 		*repetitions--
 	}
 	if !found {
-		return best, err
+		return best, wrong, errors.Join(wrong...)
 	}
-	return best, nil
+	return best, wrong, nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"regexp"
 	"runtime"
@@ -39,7 +40,7 @@ type snapshot struct {
 	at                                   time.Time
 	idle, stolen                         time.Duration
 	client, ours, servers, behind, redis time.Duration
-	calls, micros                        float64
+	calls, micros, reads                 float64
 	allocs, collections                  float64
 }
 
@@ -52,6 +53,9 @@ func (c *Contender) take(ctx context.Context, g *process.Group, begin bool) (s s
 	}
 	if r := c.redis(); r != nil {
 		if s.calls, s.micros, err = scriptTime(ctx, r); err != nil {
+			return s, err
+		}
+		if s.reads, err = r.Reads(ctx); err != nil {
 			return s, err
 		}
 		s.redis = r.CPU()
@@ -74,9 +78,9 @@ func (c *Contender) take(ctx context.Context, g *process.Group, begin bool) (s s
 
 func (c *Contender) redis() *servers.Redis { return c.Servers[0].Redis }
 
-// scripts are the commands by which a limiter asks Redis; EVAL is left out, because the gate's samples of the queue
-// are made by it.
-var scripts = []string{"evalsha", "evalsha_ro", "fcall", "fcall_ro"}
+// scripts are the commands by which a limiter asks Redis. The gate's samples of the queue are among them, two EVALs a
+// second.
+var scripts = []string{"evalsha", "evalsha_ro", "eval", "eval_ro", "fcall", "fcall_ro"}
 
 // plain are the commands of a limiter without scripts. Redis counts them too when a script makes them.
 var plain = []string{"incrby", "incr", "expire", "get"}
@@ -118,16 +122,22 @@ var (
 	collectionsLine = regexp.MustCompile(`(?m)^(?:go_gc_duration_seconds_count|# NumGC =) (\S+)`)
 )
 
-// allocations are how often the server has allocated and collected; 0 if it does not say.
+// allocations are how often the server has allocated and collected; not a number if nothing says so.
 func (c *Contender) allocations(ctx context.Context) (allocs, collections float64, err error) {
 	if len(c.Servers) != 1 || c.Servers[0].Allocations == "" {
-		return 0, 0, nil
+		return math.NaN(), math.NaN(), nil
 	}
 	text, err := Get(ctx, c.Servers[0].Allocations)
 	if err != nil {
 		return 0, 0, err
 	}
-	return number(text, allocsLine), number(text, collectionsLine), nil
+	if allocs, err = number(text, allocsLine); err != nil {
+		return 0, 0, fmt.Errorf("read %s: %w", c.Servers[0].Allocations, err)
+	}
+	if collections, err = number(text, collectionsLine); err != nil {
+		return 0, 0, fmt.Errorf("read %s: %w", c.Servers[0].Allocations, err)
+	}
+	return allocs, collections, nil
 }
 
 // Get is the body at a URL.
@@ -148,14 +158,13 @@ func Get(ctx context.Context, url string) (string, error) {
 	return string(text), nil
 }
 
-// number is what re finds in text, 0 if it finds nothing.
-func number(text string, re *regexp.Regexp) float64 {
+// number is what re finds in text.
+func number(text string, re *regexp.Regexp) (float64, error) {
 	m := re.FindStringSubmatch(text)
 	if m == nil {
-		return 0
+		return 0, fmt.Errorf("there is no %q", re)
 	}
-	v, _ := strconv.ParseFloat(m[1], 64)
-	return v
+	return strconv.ParseFloat(m[1], 64)
 }
 
 func between(a, b snapshot, result load.Result) Sample {

@@ -2,6 +2,7 @@ package measure
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -12,15 +13,16 @@ type Table struct {
 	Contenders []Contender
 	Rounds     [][]Sample // by round and contender
 	Noisy      int        // runs that other processes disturbed, in spite of the repetitions
+	Wrong      int        // runs that were repeated because of wrong answers
 }
 
 // Spread is a median with the least and the greatest value.
 type Spread struct{ Median, Least, Greatest float64 }
 
-// SpreadOf is the spread of values; all 0 without any.
+// SpreadOf is the spread of values; not a number without any.
 func SpreadOf(values []float64) Spread {
 	if len(values) == 0 {
-		return Spread{}
+		return Spread{math.NaN(), math.NaN(), math.NaN()}
 	}
 	v := slices.Sorted(slices.Values(values))
 	return Spread{(v[(len(v)-1)/2] + v[len(v)/2]) / 2, v[0], v[len(v)-1]}
@@ -28,10 +30,18 @@ func SpreadOf(values []float64) Spread {
 
 // String is "0.81 (0.70–0.92)".
 func (s Spread) String() string {
-	if s == (Spread{}) {
+	if math.IsNaN(s.Median) {
 		return "-"
 	}
 	return fmt.Sprintf("%.2f (%.2f–%.2f)", s.Median, s.Least, s.Greatest)
+}
+
+// LowerQuartile is the value that a quarter of values is below; not a number without any.
+func LowerQuartile(values []float64) float64 {
+	if len(values) == 0 {
+		return math.NaN()
+	}
+	return slices.Sorted(slices.Values(values))[(len(values)-1)/4]
 }
 
 // Field picks a number of a sample.
@@ -51,21 +61,27 @@ func (t *Table) Values(contender int, f Field) Spread {
 	return SpreadOf(values)
 }
 
-// Pairs is the spread of what f makes of a and b within the rounds, without the rounds in which f says no.
-func (t *Table) Pairs(a, b int, f func(a, b Sample) (float64, bool)) Spread {
+// Differences is the spread of the differences of a's number and b's within the rounds.
+func (t *Table) Differences(a, b int, f Field) Spread {
 	var values []float64
 	for _, round := range t.Rounds {
-		if v, ok := f(round[a], round[b]); ok {
-			values = append(values, v)
-		}
+		values = append(values, f(round[a])-f(round[b]))
 	}
 	return SpreadOf(values)
 }
 
-// Ratio is the spread of the ratios of a's number to b's.
-func (t *Table) Ratio(a, b int, f Field) Spread {
-	return t.Pairs(a, b, func(a, b Sample) (float64, bool) { return f(a) / f(b), f(b) > 0 })
+// Ratios are the ratios of a's number to b's within the rounds, without the rounds in which b has none.
+func (t *Table) Ratios(a, b int, f Field) (values []float64) {
+	for _, round := range t.Rounds {
+		if f(round[b]) > 0 {
+			values = append(values, f(round[a])/f(round[b]))
+		}
+	}
+	return values
 }
+
+// Ratio is the spread of the ratios.
+func (t *Table) Ratio(a, b int, f Field) Spread { return SpreadOf(t.Ratios(a, b, f)) }
 
 // Foreign is what other processes used in each run, in cores.
 func (t *Table) Foreign() (cores []float64) {
@@ -125,7 +141,7 @@ func (t *Table) columns() []column {
 	median := func(format string, f Field) func(int) string {
 		return func(i int) string {
 			v := t.Values(i, f).Median
-			if v == 0 {
+			if v == 0 || math.IsNaN(v) {
 				return ""
 			}
 			return fmt.Sprintf(format, v)

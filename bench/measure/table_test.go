@@ -1,6 +1,7 @@
 package measure
 
 import (
+	"math"
 	"slices"
 	"testing"
 )
@@ -25,12 +26,14 @@ func TestRatiosAreOfOneRound(t *testing.T) {
 		"rate to the no-op":   {table.Ratio(2, 0, Rate), Spread{0.6, 0.5, 0.8}},
 		"rate to before":      {table.Ratio(2, 1, Rate), Spread{3, 2.5, 8}},
 		"Redis time to ruler": {table.Ratio(1, 3, RedisTime), Spread{22, 22, 24}},
-		"to nothing":          {table.Ratio(1, 0, RedisTime), Spread{}},
 		"rates":               {table.Values(0, Rate), Spread{50, 10, 100}},
 	} {
 		if tt.got != tt.want {
 			t.Errorf("%s: %+v, want %+v", name, tt.got, tt.want)
 		}
+	}
+	if got := table.Ratio(1, 0, RedisTime); !math.IsNaN(got.Median) || got.String() != "-" {
+		t.Errorf("ratio to nothing: %+v, %s; want no number", got, got)
 	}
 }
 
@@ -61,6 +64,16 @@ func TestRowsSayWhatThereIs(t *testing.T) {
 		if got := cell(tt.row, tt.column); got != tt.want {
 			t.Errorf("row %d, column %q: %q, want %q", tt.row, tt.column, got, tt.want)
 		}
+	}
+}
+
+func TestLowerQuartile(t *testing.T) {
+	t.Parallel()
+	if got := LowerQuartile([]float64{9, 5, 1, 3, 7}); got != 3 {
+		t.Errorf("%v, want 3", got)
+	}
+	if got := LowerQuartile(nil); !math.IsNaN(got) {
+		t.Errorf("of nothing: %v, want no number", got)
 	}
 }
 

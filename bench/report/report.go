@@ -18,6 +18,7 @@ type Report struct {
 	charts  []file
 	foreign []float64
 	noisy   int
+	wrong   int
 }
 
 type file struct {
@@ -35,8 +36,7 @@ func (r *Report) Section(title, about string) {
 
 // Table adds a comparison.
 func (r *Report) Table(t *measure.Table) {
-	r.Runs(t.Foreign()...)
-	r.noisy += t.Noisy
+	r.Compared(t)
 	fmt.Fprintf(&r.body, "\n**%d in flight**, %d rounds\n", t.InFlight, len(t.Rounds))
 	head, rows := t.Rows()
 	r.Rows(head, rows)
@@ -48,6 +48,13 @@ func (r *Report) Rows(head []string, rows [][]string) {
 	for _, row := range rows {
 		fmt.Fprintf(&r.body, "| %s |\n", strings.Join(row, " | "))
 	}
+}
+
+// Compared adds what disturbed a comparison.
+func (r *Report) Compared(t *measure.Table) {
+	r.Runs(t.Foreign()...)
+	r.noisy += t.Noisy
+	r.wrong += t.Wrong
 }
 
 // Runs adds what other processes used in runs, in cores.
@@ -75,8 +82,8 @@ func (r *Report) Disturbed() string {
 		return "no runs"
 	}
 	s := measure.SpreadOf(r.foreign)
-	return fmt.Sprintf("other processes used %.2f cores in the median of %d runs and %.2f at most; %d runs stayed above the limit after their repetitions",
-		max(0, s.Median), len(r.foreign), max(0, s.Greatest), r.noisy)
+	return fmt.Sprintf("other processes used %.2f cores in the median of %d runs and %.2f at most; %d runs stayed above the limit after their repetitions; %d runs were repeated because of wrong answers",
+		max(0, s.Median), len(r.foreign), max(0, s.Greatest), r.noisy, r.wrong)
 }
 
 // Write writes README.md and the plots into a folder.

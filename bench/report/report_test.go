@@ -1,6 +1,7 @@
 package report
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,7 +10,8 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/bench/measure"
 )
 
-// TestGoals: a goal is met if all that was noted of it is, and a goal of which nothing was noted is left out.
+// TestGoals: a goal is met if all that was noted of it is, never if a number is missing. A goal of which nothing was noted is
+// left out.
 func TestGoals(t *testing.T) {
 	t.Parallel()
 	r := New()
@@ -19,19 +21,39 @@ func TestGoals(t *testing.T) {
 	r.Note(RunRate, "200 in flight", measure.Spread{Median: 0.89, Least: 0.8, Greatest: 1})
 	r.Note(MemoryShared, "", measure.Spread{})
 	r.Note(MemorySize, "", measure.SpreadOf([]float64{110}))
+	r.Note(AllowedP99, "50 in flight", measure.SpreadOf(nil))
+	r.Note(RefusedRate, "50 in flight", measure.SpreadOf([]float64{math.NaN()}))
+	r.Note(EnvoyP50, "1 in flight", measure.SpreadOf([]float64{-5}))
 	text := r.goals()
 	for _, want := range []string{
 		"| ≥ 0.65 | 50 in flight: 0.70 (0.60–0.80); 200 in flight: 0.65 (0.60–0.80) | yes |",
 		"| ≥ 0.9 | 50 in flight: 0.95 (0.90–1.00); 200 in flight: 0.89 (0.80–1.00) | **no** |",
 		"| ≤ 100 | 110 | **no** |",
 		"| 0 | 0 | yes |",
+		"| ≤ 1.6 | 50 in flight: not measured | **no** |",
+		"| ≥ 0.8 | 50 in flight: not measured | **no** |",
+		"| ≤ + 120 | 1 in flight: -5.00 | yes |",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in:\n%s", want, text)
 		}
 	}
-	if n := strings.Count(text, "\n| "); n != 1+4 {
-		t.Errorf("%d rows, want a head and 4 goals:\n%s", n, text)
+	if n := strings.Count(text, "\n| "); n != 1+7 {
+		t.Errorf("%d rows, want a head and 7 goals:\n%s", n, text)
+	}
+}
+
+// TestDisturbed: what disturbed all comparisons is added up.
+func TestDisturbed(t *testing.T) {
+	t.Parallel()
+	r := New()
+	for range 2 {
+		r.Compared(&measure.Table{Rounds: [][]measure.Sample{{{Foreign: 0.1}}}, Noisy: 2, Wrong: 3})
+	}
+	for _, want := range []string{"2 runs", "; 4 runs stayed above", "; 6 runs were repeated because of wrong answers"} {
+		if text := r.Disturbed(); !strings.Contains(text, want) {
+			t.Errorf("no %q in %q", want, text)
+		}
 	}
 }
 

@@ -67,14 +67,25 @@ func (r *Redis) Commands(ctx context.Context) (map[string]Command, error) {
 
 // UsedMemory is the bytes that Redis says it uses.
 func (r *Redis) UsedMemory(ctx context.Context) (int64, error) {
-	text, err := r.Info(ctx, "memory").Result()
+	return r.number(ctx, "memory", "used_memory")
+}
+
+// Reads is how often Redis has read from a connection: at least once for each command or pipeline of a client, and
+// never for what a script does.
+func (r *Redis) Reads(ctx context.Context) (float64, error) {
+	n, err := r.number(ctx, "stats", "total_reads_processed")
+	return float64(n), err
+}
+
+// number is one number of a section of INFO.
+func (r *Redis) number(ctx context.Context, section, name string) (n int64, err error) {
+	text, err := r.Info(ctx, section).Result()
 	if err != nil {
-		return 0, fmt.Errorf("ask Redis for its memory: %w", err)
+		return 0, fmt.Errorf("ask Redis for its %s: %w", section, err)
 	}
-	_, rest, _ := strings.Cut(text, "used_memory:")
-	var n int64
+	_, rest, _ := strings.Cut(text, name+":")
 	if _, err := fmt.Sscan(rest, &n); err != nil {
-		return 0, fmt.Errorf("read used_memory: %w", err)
+		return 0, fmt.Errorf("read %s: %w", name, err)
 	}
 	return n, nil
 }

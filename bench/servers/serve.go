@@ -41,7 +41,7 @@ func ownServer(args []string) (serve func(net.Listener) error, err error) {
 	case len(args) == 1 && args[0] == "web":
 		return serveWeb, nil
 	case len(args) == 3 && args[0] == "noop":
-		s, err = serveNoop(args[1], args[2])
+		s, err = serveNoop(Noop(args[1]), args[2])
 	case len(args) == 2 && args[0] == "redis_rate":
 		s = serveRedisRate(args[1])
 	default:

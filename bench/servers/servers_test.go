@@ -45,14 +45,14 @@ func ask(t *testing.T, s *servers.Server, err error, traffic *load.Traffic, coun
 	return r
 }
 
-// TestNoopsAllow: both no-ops let every request pass.
+// TestNoopsAllow: all no-ops let every request pass.
 func TestNoopsAllow(t *testing.T) {
 	t.Parallel()
 	g := group(t)
-	for _, raw := range []bool{true, false} {
-		s, err := servers.StartNoop(g, fmt.Sprintf("noop-%v", raw), raw, servers.OK())
+	for _, kind := range []servers.Noop{servers.Standard, servers.Raw, servers.RawSet} {
+		s, err := servers.StartNoop(g, "noop-"+string(kind), kind, servers.OK())
 		if r := ask(t, s, err, load.Check("assistant", 10), 500); r.Counts[load.Allowed] != 500 {
-			t.Errorf("raw codec %v: allowed, limited, shed, failed are %v", raw, r.Counts)
+			t.Errorf("%s: allowed, limited, shed, failed are %v", kind, r.Counts)
 		}
 	}
 }

@@ -47,7 +47,7 @@ func (k Kind) on(v *servers.Server) measure.Contender {
 	c := measure.Contender{Servers: []*servers.Server{v}, Warm: Warm}
 	switch k {
 	case Allowed, RunAssistant:
-		c.Traffic, c.Warm = load.Check("assistant", ManyCallers), BucketLife
+		c.Traffic, c.Warm, c.NeedsRedis = load.Check("assistant", ManyCallers), BucketLife, true
 	case Refused:
 		c.Traffic, c.Want = load.Check("assistant", FewCallers).Of(ManyCallers, FewCallers), load.Limited
 	case ShedRun:
@@ -55,14 +55,12 @@ func (k Kind) on(v *servers.Server) measure.Contender {
 	case ShedAssistant:
 		c.Traffic, c.Want = load.Check("assistant", ManyCallers), load.Shed
 	case Run:
-		c.Traffic, c.Warm = load.Check("run", ManyCallers), BucketLife
+		c.Traffic, c.Warm, c.NeedsRedis = load.Check("run", ManyCallers), BucketLife, true
 	}
 	return c
 }
 
 // Noop is a server that says OK at once, beside which the kinds are measured.
-func Noop(v *servers.Server) measure.Contender {
-	c := Allowed.on(v)
-	c.Name, c.Warm = "no-op, raw codec", Warm
-	return c
+func Noop(name string, v *servers.Server) measure.Contender {
+	return measure.Contender{Name: name, Servers: []*servers.Server{v}, Traffic: load.Check("assistant", ManyCallers), Warm: Warm}
 }

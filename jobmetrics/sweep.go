@@ -10,8 +10,8 @@ import (
 // One step of the walk through all jobs makes so many calls at most, for a Redis may hold
 // many keys that are no jobs; and it ends when it has found so many jobs, which are all read.
 const (
-	scansPerStep = 10
-	walkPerStep  = 200
+	scansPerStep = 40
+	walkPerStep  = 100
 )
 
 // candidate is a job that may have changed.

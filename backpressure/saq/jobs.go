@@ -24,7 +24,7 @@ const (
 	readJobs    = 16  // jobs whose payloads are read
 	readLarge   = 4   // jobs of which much is read, see LARGE_READS in payload.lua
 	scanUnended = 256 // about so many jobs that have not ended
-	scanAll     = 400 // about so many keys
+	scanAll     = 100 // about so many keys
 )
 
 // silence is how long a subscription may be quiet until the gate pings. After as much

@@ -109,13 +109,27 @@ func (s *Fairness) judge(requests []request) {
 		if r.admitted {
 			continue
 		}
-		// At most these were taken before. One of them may be the token that it asked for.
-		taken, _ := slices.BinarySearchFunc(sent, r.done, time.Time.Compare)
-		if t := r.sent.Sub(first); t > 0 && float64(taken) <= holds(t)-1 {
+		if r.sent.After(first) && s.hadToken(r, append([]time.Time{first}, sent...), sent, done, holds) {
 			s.Deprived++
 		}
 	}
 	s.Least = min(s.Least, float64(len(sent))/holds(last.Sub(first)))
+}
+
+// hadToken says whether the bucket held a token for sure when a request was sent. At some time a bucket holds the least,
+// over all spans that end then, of capacity + rate·t less what was taken in the span: what comes while it is full is lost.
+func (s *Fairness) hadToken(r request, begins, sent, done []time.Time, holds func(time.Duration) float64) bool {
+	taken, _ := slices.BinarySearchFunc(sent, r.done, time.Time.Compare) // at most, before the request was answered
+	for _, begin := range begins {
+		if begin.After(r.sent) {
+			continue
+		}
+		before, _ := slices.BinarySearchFunc(done, begin, time.Time.Compare) // at least, before the span
+		if holds(r.sent.Sub(begin))-float64(taken-before) < 1 {
+			return false
+		}
+	}
+	return true
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// tripAfter failures in a row open the breaker.
+	// tripAfter calls in a row that fail open the breaker.
 	tripAfter = 3
 	// probeInterval is the time between two probes; probeTimeout bounds one.
 	probeInterval = 500 * time.Millisecond

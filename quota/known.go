@@ -72,9 +72,10 @@ func (k *known) refuse(buckets []Bucket, now time.Time) (r Result, ok bool) {
 	b := buckets[e.bucket]
 	debt := min(e.debt, b.maxDebt()) // take.lua would shorten it, if the limit was lowered
 	// The debt is at least what is left since the question, which decides, and at most what
-	// is left since the answer, which the caller is told.
+	// is left since the answer, which the caller is told. A request can have come before
+	// that answer.
 	if atLeast := debt - now.Sub(e.asked); atLeast+b.Limit.Interval <= b.Limit.Span() {
 		return Result{}, false
 	}
-	return Result{Bucket: e.bucket, Limit: b.Limit, Debt: debt - now.Sub(e.answered)}, true
+	return Result{Bucket: e.bucket, Limit: b.Limit, Debt: debt - max(0, now.Sub(e.answered))}, true
 }

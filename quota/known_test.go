@@ -114,6 +114,17 @@ func TestKnownEmpty(t *testing.T) {
 	})
 }
 
+// TestKnownBeforeTheAnswer: a request that came before the answer from which it is refused is
+// told no more than that answer.
+func TestKnownBeforeTheAnswer(t *testing.T) {
+	k, now := newKnown(), time.Now()
+	buckets := of(oneToken, "a").Buckets
+	k.remember(buckets, Result{Limit: oneToken, Debt: oneToken.Span()}, now, now.Add(time.Minute))
+	if r, ok := k.refuse(buckets, now); !ok || r.Debt != oneToken.Span() {
+		t.Errorf("refused %v, debt %v, want %v", ok, r.Debt, oneToken.Span())
+	}
+}
+
 // TestKnownOtherBucket: what is known of one bucket does not tell a caller who has another
 // one too that it may come back before that has a token.
 func TestKnownOtherBucket(t *testing.T) {

@@ -14,10 +14,10 @@ const (
 	maxBuckets = 9 << 18
 	// MemoryBytes is what the buckets of a Memory need when it is full: 45 MB.
 	MemoryBytes = maxBuckets * 6 / 5 * 16
-	// maxShared is how many limits have a shared bucket.
-	maxShared = 64
+	// sharedRoom is room for the shared buckets besides, one for each limit there is.
+	sharedRoom = 64
 	// sweepStep is how many places each Take looks at to find full buckets. In the time in
-	// which the sweep comes to all places, Takes can add a fifteenth of them at most.
+	// which the sweep comes to all places, Takes can add a sixteenth of them at most.
 	sweepStep = 32
 )
 
@@ -41,7 +41,7 @@ var _ Store = (*Memory)(nil)
 func NewMemory() *Memory { return newMemory(maxBuckets) }
 
 func newMemory(most int) *Memory {
-	return &Memory{start: time.Now(), max: most, buckets: newTable(most + maxShared)}
+	return &Memory{start: time.Now(), max: most, buckets: newTable(most + sharedRoom)}
 }
 
 // Take implements [Store]. It never fails, and gives no places.
@@ -96,7 +96,7 @@ func (m *Memory) places(buckets []Bucket) []Bucket {
 	var places []Bucket
 	for _, b := range buckets {
 		if m.buckets.find(m.buckets.id(b.Key)).id == 0 {
-			b.Key = "shared:" + strconv.FormatInt(int64(b.Limit.Interval)%maxShared, 10)
+			b.Key = "shared:" + strconv.FormatInt(int64(b.Limit.Interval), 10)
 		}
 		if !slices.ContainsFunc(places, func(p Bucket) bool { return p.Key == b.Key }) {
 			places = append(places, b)

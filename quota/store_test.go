@@ -395,6 +395,33 @@ func TestMemoryIsFull(t *testing.T) {
 	}
 }
 
+// TestMemorySharesByLimit: callers without room share a bucket with those of the same limit
+// only. In a bucket of two limits, the one with the shorter span would fill that of the
+// other. Both intervals are multiples of a large power of two.
+func TestMemorySharesByLimit(t *testing.T) {
+	m := newMemory(0)
+	slow, fast := Limit{Capacity: 2, Interval: 1 << 50}, Limit{Capacity: 1, Interval: 1 << 40}
+	take := func(l Limit, key string) bool {
+		t.Helper()
+		r, err := m.Take(t.Context(), of(l, key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Taken
+	}
+	for i := range 2 {
+		if !take(slow, fmt.Sprint("slow", i)) {
+			t.Fatal("the shared bucket of a limit was not full")
+		}
+	}
+	if !take(fast, "fast") {
+		t.Error("another limit has no bucket of its own")
+	}
+	if take(slow, "slow") {
+		t.Error("a caller of another limit has filled the shared bucket")
+	}
+}
+
 // TestMemorySweep: full buckets are forgotten a few at a time, and so quickly that Takes
 // don't add more.
 func TestMemorySweep(t *testing.T) {

@@ -44,15 +44,16 @@ func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overl
 	}
 
 	wantsPlace := s.queue != nil && addsJob(d.Policy)
-	var bill bill
+	var req quota.Request
+	var result quota.Result
 	if s.cfg.LimitEnabled {
-		req := quota.Request{Recorded: limitShadow}
+		s.callers.identifyUser(&caller, r, d.Policy)
+		req = quota.Request{Buckets: s.buckets(d.Policy, caller), Recorded: limitShadow}
 		if wantsPlace {
 			req.Place = placeMode(queueShadow, s.cfg.QueueFailureMode)
 		}
 		var limited finding
-		s.callers.identifyUser(&caller, r, d.Policy)
-		limited, bill = s.take(ctx, req, caller, d)
+		result, limited = s.take(ctx, req, caller, d)
 		if limited.fails && !limitShadow && provisional && !queueShadow {
 			// The queue comes first: a client that both refuse is told of the queue alone.
 			limited, d.Bucket = queued, nil
@@ -62,9 +63,9 @@ func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overl
 		}
 	}
 	if wantsPlace {
-		v := s.admit(ctx, caller, bill.result)
+		v := s.admit(ctx, caller, result)
 		if d.apply(queueFinding(v, s.cfg.QueueFailureMode), queueShadow) {
-			s.refund(ctx, bill)
+			s.refund(ctx, result, req.Buckets)
 			if d.Bucket != nil && !d.Bucket.Empty() {
 				d.Bucket = nil // after a refund its state is not known
 			}
@@ -84,15 +85,9 @@ func placeMode(shadow bool, mode FailureMode) quota.PlaceMode {
 	}
 }
 
-// bill is what a request asked of the limiter, and what it got.
-type bill struct {
-	buckets []quota.Bucket
-	result  quota.Result
-}
-
 // take asks the limiter for the caller's tokens, and for a place in the queue if req says
-// so. It returns the finding of the buckets.
-func (s *Server) take(ctx context.Context, req quota.Request, caller Caller, d *Decision) (finding, bill) {
+// so. It returns what the limiter said, and the finding of the buckets.
+func (s *Server) take(ctx context.Context, req quota.Request, caller Caller, d *Decision) (quota.Result, finding) {
 	s.metrics.callers.WithLabelValues(string(caller.IPFrom), string(caller.UserFrom)).Inc()
 	if caller.IP == unknownIP {
 		s.metrics.unknownIP.Inc()
@@ -101,19 +96,11 @@ func (s *Server) take(ctx context.Context, req quota.Request, caller Caller, d *
 		s.metrics.ambiguous.Inc()
 	}
 	d.Charged = caller
-	bucket := s.bucket(d.Policy, caller.Tier)
-	req.Buckets = make([]quota.Bucket, 0, 2)
-	for _, key := range []string{caller.ipKey, caller.userKey} {
-		if key != "" {
-			bucket.Key = key
-			req.Buckets = append(req.Buckets, bucket)
-		}
-	}
 	result, err := s.limiter.Take(ctx, req)
 	if err == nil {
 		d.Bucket = &result
 	}
-	return limitFinding(result, err, s.cfg.LimitFailureMode, failureRetry), bill{req.Buckets, result}
+	return result, limitFinding(result, err, s.cfg.LimitFailureMode, failureRetry)
 }
 
 // admit is the final check before a request may add a job. The limiter may have asked the
@@ -129,25 +116,31 @@ func (s *Server) admit(ctx context.Context, caller Caller, r quota.Result) backp
 	}
 }
 
-// bucket returns a bucket without a key.
-func (s *Server) bucket(p Policy, t Tier) quota.Bucket {
+// buckets returns the buckets of a caller: that of the address and, if there is a user,
+// that of the user.
+func (s *Server) buckets(p Policy, caller Caller) []quota.Bucket {
 	tiers := s.limits.Run
 	if p == PolicyAssistant {
 		tiers = s.limits.Assistant
 	}
-	if t == TierPremium {
-		return quota.Bucket{Limit: tiers.Premium, MaxDebt: tiers.MaxDebt()}
+	limit := tiers.Plain
+	if caller.Tier == TierPremium {
+		limit = tiers.Premium
 	}
-	return quota.Bucket{Limit: tiers.Plain, MaxDebt: tiers.MaxDebt()}
+	buckets := append(make([]quota.Bucket, 0, 2), quota.Bucket{Key: caller.ipKey, Limit: limit, MaxDebt: tiers.MaxDebt()})
+	if caller.userKey != "" {
+		buckets = append(buckets, quota.Bucket{Key: caller.userKey, Limit: limit, MaxDebt: tiers.MaxDebt()})
+	}
+	return buckets
 }
 
 // refund puts back the tokens of a request that was admitted by the buckets and then not
 // by the queue. If that fails, the caller has paid for nothing: that is the safe side.
-func (s *Server) refund(ctx context.Context, b bill) {
-	if !b.result.Taken {
+func (s *Server) refund(ctx context.Context, r quota.Result, buckets []quota.Bucket) {
+	if !r.Taken {
 		return
 	}
-	if err := s.limiter.Refund(ctx, b.result, b.buckets); err != nil {
+	if err := s.limiter.Refund(ctx, r, buckets); err != nil {
 		s.log.DebugContext(ctx, "tokens not refunded", "error", err)
 	}
 }

@@ -1,7 +1,7 @@
 // Package authz decides one request: a CheckRequest comes in, a verdict goes out.
 // Read [Server.Check] and decide (decide.go) from top to bottom. They ask what kind of
 // request it is (route.go), who sent it (identity.go), what the queue and the buckets
-// say (decision.go), and write the reply (record.go, answer.go).
+// say (decision.go), and write the reply (record.go, template.go, answer.go).
 package authz
 
 import (

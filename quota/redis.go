@@ -135,12 +135,12 @@ func (s *Redis) sendTogether(ctx context.Context, args []any, batch []*member) (
 // It returns the error that tells most of the server.
 func (s *Redis) sendApart(ctx context.Context, batch []*member) error {
 	cmds := make([]*redis.IntSliceCmd, len(batch))
+	for i := range batch {
+		cmds[i] = redis.NewIntSliceCmd(ctx, s.evalsha(nil, batch[i:i+1])...)
+	}
 	_, _ = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error { // each call has its own error
-		for i := range batch {
-			cmds[i] = redis.NewIntSliceCmd(ctx, s.evalsha(nil, batch[i:i+1])...)
-			if err := p.Process(ctx, cmds[i]); err != nil {
-				return err
-			}
+		for _, cmd := range cmds {
+			_ = p.Process(ctx, cmd)
 		}
 		return nil
 	})

@@ -38,8 +38,8 @@
 -- It does not ask if a bucket is empty, unless the limits are only recorded.
 --
 -- For a request that gets nothing, nothing is written, with one exception: a bucket can
--- owe more than its most, because the clock was set back or the limit lowered. Its debt is
--- cut then.
+-- owe more than it can owe at most, because the clock was set back or the limit lowered.
+-- Its debt is cut then.
 --
 -- Before this file stands the definition of queue, nil if there is none, with
 --   keys      the number of its keys
@@ -58,7 +58,7 @@ local function arg()
   return tonumber(ARGV[next_arg])
 end
 
-local debts = {}
+local debts = {} -- of the buckets, by key, in nanoseconds
 for i, value in ipairs(redis.call('MGET', unpack(KEYS, 1, #KEYS - (queue and queue.keys or 0)))) do
   local debt = 0
   if value then
@@ -69,6 +69,7 @@ for i, value in ipairs(redis.call('MGET', unpack(KEYS, 1, #KEYS - (queue and que
   debts[KEYS[i]] = debt
 end
 
+-- owe sets the debt of a bucket.
 local function owe(key, debt)
   debts[key] = debt
   local ns = now_ns + debt + MILLISECOND

@@ -51,9 +51,9 @@ end
 --             jobs that wait or are on their way, without this one
 --   commit()  writes what was admitted; if that is nothing, it writes nothing
 local function admission(waiting, taken, unfinished, admissions, limit, window, queue)
-  local depth, all, unended, now -- what the queue holds; nil until it is read
+  local depth, all, unended -- what the queue holds; nil until it is read
   local start, count, prev_count
-  local before_all -- admissions since the hash was created
+  local admitted_before -- since the hash was created
   local flight -- nil until all is read
   local admitted = 0
 
@@ -83,10 +83,10 @@ local function admission(waiting, taken, unfinished, admissions, limit, window, 
     all = depth + redis.call('LLEN', taken)
     unended = redis.call('ZCARD', unfinished)
     local time = redis.call('TIME')
-    now = time[1] * 1000 + math.floor(time[2] / 1000)
+    local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
     local h = redis.call('HMGET', admissions, 'start', 'count', 'prev_count', 'flight', 'total', 'undone', 'tail', 'admitted')
-    before_all = tonumber(h[8]) or 0
+    admitted_before = tonumber(h[8]) or 0
     start, count, prev_count = tonumber(h[1]), tonumber(h[2]), tonumber(h[3])
     local before, total, undone, tail = tonumber(h[4]), tonumber(h[5]), tonumber(h[6]), h[7]
 
@@ -126,7 +126,7 @@ local function admission(waiting, taken, unfinished, admissions, limit, window, 
     redis.call('HSET', admissions,
       'start', string.format('%.0f', start), 'count', count, 'prev_count', prev_count,
       'flight', flight, 'total', all, 'undone', unended, 'tail', redis.call('LINDEX', waiting, -1) or '',
-      'admitted', string.format('%.0f', before_all + admitted))
+      'admitted', string.format('%.0f', admitted_before + admitted))
     redis.call('PEXPIRE', admissions, 4 * window)
   end
 

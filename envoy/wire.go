@@ -32,8 +32,8 @@ var errMalformed = errors.New("the CheckRequest is not valid protobuf")
 type reader struct {
 	method, path, policy string
 
-	source  int    // the field of the address that is set, or 0
-	address string // of socketAddress
+	addressField int    // the field of the peer's Address that is set, or 0
+	addressText  string // of its SocketAddress
 
 	raw, plain []line         // never more than maxLines
 	places     map[string]int // by name, in plain; empty while those are few
@@ -96,7 +96,7 @@ func (r *reader) read(wire []byte) (Request, error) {
 		Method:         r.method,
 		Path:           r.path,
 		Policy:         r.policy,
-		Peer:           peer(r.source == pipeAddress, r.address),
+		Peer:           peer(r.addressField == pipeAddress, r.addressText),
 		TooManyHeaders: r.tooMany,
 		jwt:            r.jwt,
 	}
@@ -146,7 +146,7 @@ func (r *reader) attributes(b []byte) bool {
 func (r *reader) peer(b []byte) bool {
 	for len(b) > 0 {
 		num, v, n := field(b)
-		if n < 0 || num == peerAddress && !r.addresses(v) {
+		if n < 0 || num == peerAddress && !r.address(v) {
 			return false
 		}
 		b = b[n:]
@@ -154,9 +154,9 @@ func (r *reader) peer(b []byte) bool {
 	return true
 }
 
-// addresses reads an Address. The last of its fields counts; two socket addresses in a
-// row merge.
-func (r *reader) addresses(b []byte) bool {
+// address reads an Address. The last of its fields counts; two socket addresses in a row
+// merge.
+func (r *reader) address(b []byte) bool {
 	for len(b) > 0 {
 		num, v, n := field(b)
 		if n < 0 {
@@ -164,8 +164,8 @@ func (r *reader) addresses(b []byte) bool {
 		}
 		switch num {
 		case socketAddress, pipeAddress, internalAddress:
-			if int(num) != r.source {
-				r.source, r.address = int(num), ""
+			if int(num) != r.addressField {
+				r.addressField, r.addressText = int(num), ""
 			}
 			if num == socketAddress && !r.socketAddress(v) {
 				return false
@@ -183,7 +183,7 @@ func (r *reader) socketAddress(b []byte) bool {
 			return false
 		}
 		if num == socketAddressAddress {
-			r.address = text(v)
+			r.addressText = text(v)
 		}
 		b = b[n:]
 	}

@@ -49,7 +49,7 @@ func (m *Monitor) Admitted(caller string, a Admission, unreadable bool) Verdict 
 	return m.verdict(caller, state, wait)
 }
 
-var errUnreadable = errors.New("the script that takes tokens can't read the queue: its keys have another type, or the Redis user has no right to them")
+var errUnreadable = errors.New("the script that takes tokens can't read the queue or count an admission: its keys have another type, or the Redis user lacks a right")
 
 func (m *Monitor) failed(err error) {
 	m.metrics.admitErrors.Inc()

@@ -48,8 +48,9 @@ end
 --   queue       the name of the queue as a JSON string
 -- and returns
 --   ask()     returns 1 if a request is admitted, 2 if the queue is full, and the number of
---             jobs that wait or are on their way, without this one
---   commit()  writes what was admitted; if that is nothing, it writes nothing
+--             jobs that wait or are on their way, without this one. The first admission is
+--             written at once, so that ask fails if nothing can be written.
+--   commit()  writes the admissions after the first one, if there are any
 local function admission(waiting, taken, unfinished, admissions, limit, window, queue)
   local depth, all, unended -- what the queue holds; nil until it is read
   local start, count, prev_count
@@ -103,6 +104,14 @@ local function admission(waiting, taken, unfinished, admissions, limit, window, 
     flight = before
   end
 
+  local function write()
+    redis.call('HSET', admissions,
+      'start', string.format('%.0f', start), 'count', count, 'prev_count', prev_count,
+      'flight', flight, 'total', all, 'undone', unended, 'tail', redis.call('LINDEX', waiting, -1) or '',
+      'admitted', string.format('%.0f', admitted_before + admitted))
+    redis.call('PEXPIRE', admissions, 4 * window)
+  end
+
   local function ask()
     depth = depth or redis.call('LLEN', waiting)
     if depth >= limit then
@@ -116,18 +125,16 @@ local function admission(waiting, taken, unfinished, admissions, limit, window, 
       return 2, pending
     end
     count, flight, admitted = count + 1, flight + 1, admitted + 1
+    if admitted == 1 then
+      write()
+    end
     return 1, pending
   end
 
   local function commit()
-    if admitted == 0 then
-      return
+    if admitted > 1 then
+      write()
     end
-    redis.call('HSET', admissions,
-      'start', string.format('%.0f', start), 'count', count, 'prev_count', prev_count,
-      'flight', flight, 'total', all, 'undone', unended, 'tail', redis.call('LINDEX', waiting, -1) or '',
-      'admitted', string.format('%.0f', admitted_before + admitted))
-    redis.call('PEXPIRE', admissions, 4 * window)
   end
 
   return {ask = ask, commit = commit}

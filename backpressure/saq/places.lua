@@ -9,14 +9,25 @@ do
   local k, a = #KEYS - 4, #ARGV - 3
   local opened = admission(KEYS[k + 1], KEYS[k + 2], KEYS[k + 3], KEYS[k + 4],
     tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), ARGV[a + 3])
-  queue = {keys = 4, commit = opened.commit}
-  -- A queue that can't be read must not keep anybody from its tokens.
+  local failed = false
+  queue = {keys = 4}
+  -- A queue that can't be read, or admissions that can't be written, must not keep anybody
+  -- from its tokens.
   function queue.ask()
-    local readable, outcome, pending = pcall(opened.ask)
-    if not readable then
-      return 3, 0
+    local outcome, pending = 3, 0
+    if not failed then
+      local ok, first, second = pcall(opened.ask)
+      failed = not ok
+      if ok then
+        outcome, pending = first, second
+      end
     end
     return outcome, pending
+  end
+  function queue.commit()
+    if not failed then
+      opened.commit()
+    end
   end
 end
 

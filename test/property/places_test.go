@@ -165,10 +165,23 @@ func TestPlacesTogether(t *testing.T) {
 	}
 }
 
-// TestPlaceOfUnreadableQueue: a queue that can't be read keeps nobody from its tokens but those who need a place.
+// TestPlaceOfUnreadableQueue: a queue that can't be read, and admissions that can't be written, keep nobody from its
+// tokens but those who need a place.
 func TestPlaceOfUnreadableQueue(t *testing.T) {
+	for what, spoil := range map[string]func(*redis.Client) error{
+		"no list": func(c *redis.Client) error { return c.Set(t.Context(), "saq:default:queued", "no list", 0).Err() },
+		"no right to write": func(c *redis.Client) error {
+			return c.Do(t.Context(), "ACL", "SETUSER", "default", "-hset").Err()
+		},
+	} {
+		t.Run(what, func(t *testing.T) { placeOfUnreadableQueue(t, spoil) })
+	}
+}
+
+func placeOfUnreadableQueue(t *testing.T, spoil func(*redis.Client) error) {
+	t.Helper()
 	g := newGate(redistest.Start(t).Client(t), true)
-	if err := g.rdb.Set(t.Context(), "saq:default:queued", "no list", 0).Err(); err != nil {
+	if err := spoil(g.rdb); err != nil {
 		t.Fatal(err)
 	}
 	limit := quota.Limit{Capacity: 2, Interval: time.Hour}

@@ -36,7 +36,7 @@ func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overl
 	var queued finding
 	provisional := false
 	if s.queue != nil {
-		v := s.queue.Shed(caller.IP, addsJob(d.Policy))
+		v := s.queue.Shed(backpressure.Asker{Address: caller.IP, Sharer: caller.IP}, addsJob(d.Policy))
 		queued, provisional = queueFinding(v, s.cfg.QueueFailureMode), v.Provisional
 	}
 	if !provisional && d.apply(queued, queueShadow) {
@@ -50,7 +50,7 @@ func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overl
 		s.callers.identifyUser(&caller, r, d.Policy)
 		req = quota.Request{Buckets: s.buckets(d.Policy, caller), Recorded: limitShadow}
 		if wantsPlace {
-			req.Place = placeMode(queueShadow, s.cfg.QueueFailureMode)
+			req.Place = s.place(backpressure.Asker{Address: caller.IP, Sharer: caller.IP}, queueShadow)
 		}
 		var limited finding
 		result, limited = s.take(ctx, req, caller, d)
@@ -71,6 +71,15 @@ func (s *Server) decide(ctx context.Context, r envoy.Request, d *Decision, overl
 			}
 		}
 	}
+}
+
+// place is the place in the queue that a request asks the limiter for, with its tokens.
+func (s *Server) place(a backpressure.Asker, shadow bool) quota.Place {
+	p := s.queue.Place(a)
+	if p.Limit == 0 || s.places == nil {
+		return quota.Place{}
+	}
+	return quota.Place{Mode: placeMode(shadow, s.cfg.QueueFailureMode), Queue: s.places, Limit: p.Limit, Share: p.Share, Caller: p.Caller}
 }
 
 // placeMode is how a request asks for its tokens and a place in the queue together.
@@ -108,11 +117,11 @@ func (s *Server) take(ctx context.Context, req quota.Request, caller Caller, d *
 func (s *Server) admit(ctx context.Context, caller Caller, r quota.Result) backpressure.Verdict {
 	switch r.Place {
 	case quota.PlaceNotAsked:
-		return s.queue.Admit(ctx, caller.IP)
+		return s.queue.Admit(ctx, backpressure.Asker{Address: caller.IP, Sharer: caller.IP})
 	case quota.PlaceUnknown:
-		return s.queue.Admitted(caller.IP, backpressure.Admission{}, true)
+		return s.queue.Admitted(backpressure.Asker{Address: caller.IP, Sharer: caller.IP}, backpressure.Admission{}, true)
 	default:
-		return s.queue.Admitted(caller.IP, backpressure.Admission{Admitted: r.Place == quota.PlaceGiven, Pending: r.Pending}, false)
+		return s.queue.Admitted(backpressure.Asker{Address: caller.IP, Sharer: caller.IP}, backpressure.Admission{Admitted: r.Place == quota.PlaceGiven, Pending: r.Pending}, false)
 	}
 }
 

@@ -27,14 +27,16 @@ type Limiter interface {
 
 // Queue says whether the job queue can take another job; see [backpressure.Monitor].
 type Queue interface {
-	// Shed judges the queue by the newest sample, without I/O. caller is the subject of
-	// the caller's address. addsJob says that Admit will be asked about this request.
-	Shed(caller string, addsJob bool) backpressure.Verdict
-	// Admit asks Redis whether the queue is full. If it is not, Admit counts one job in.
-	Admit(ctx context.Context, caller string) backpressure.Verdict
+	// Shed judges the queue by the newest sample, without I/O. addsJob says that Admit will
+	// be asked about this request.
+	Shed(a backpressure.Asker, addsJob bool) backpressure.Verdict
+	// Place is the place that a request asks for.
+	Place(a backpressure.Asker) backpressure.Place
+	// Admit asks Redis whether the queue has this place. If it has, Admit counts one job in.
+	Admit(ctx context.Context, a backpressure.Asker) backpressure.Verdict
 	// Admitted is the verdict where the limiter has asked the queue already.
 	// unreadable says that the queue could not be read.
-	Admitted(caller string, a backpressure.Admission, unreadable bool) backpressure.Verdict
+	Admitted(a backpressure.Asker, got backpressure.Admission, unreadable bool) backpressure.Verdict
 }
 
 // Limits has the limits of each policy.
@@ -52,6 +54,7 @@ type Server struct {
 	limits     Limits
 	limiter    Limiter
 	queue      Queue
+	places     *quota.Queue // for the limiter, if it can give places in the queue; else nil
 	metrics    *metrics
 	log        *slog.Logger
 	switches   atomic.Pointer[Switches]
@@ -69,13 +72,14 @@ var (
 )
 
 // New returns a server. With a nil queue there is no queue check.
-func New(cfg Config, limits Limits, limiter Limiter, queue Queue, reg prometheus.Registerer, log *slog.Logger) *Server {
+func New(cfg Config, limits Limits, limiter Limiter, queue Queue, places *quota.Queue, reg prometheus.Registerer, log *slog.Logger) *Server {
 	s := &Server{
 		cfg:     cfg,
 		callers: newIdentifier(cfg),
 		limits:  limits,
 		limiter: limiter,
 		queue:   queue,
+		places:  places,
 		log:     log,
 	}
 	s.metrics = newMetrics(reg, s, cfg.UserSources)

@@ -8,45 +8,48 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/internal/breaker"
 )
 
-// Admit makes the final check before a request of the caller may add a job. StateOK
+// Place is the place that a request asks for.
+func (m *Monitor) Place(a Asker) Place { return Place{Limit: m.cfg.MaxPending, Caller: a.Sharer} }
+
+// Admit makes the final check before a request may add a job. StateOK
 // means that the request was admitted and counted, in one round trip. Admit never
 // waits for a Redis known to be away; the state is then full if the newest sample
 // says so, else unknown.
-func (m *Monitor) Admit(ctx context.Context, caller string) Verdict {
-	state, wait := m.tryAdmit(ctx)
-	return m.verdict(caller, state, wait)
+func (m *Monitor) Admit(ctx context.Context, a Asker) Verdict {
+	state, wait := m.tryAdmit(ctx, m.Place(a))
+	return m.verdict(a.Address, state, wait)
 }
 
-// tryAdmit is Admit without a caller; the wait is without jitter and retry slot.
-func (m *Monitor) tryAdmit(ctx context.Context) (State, time.Duration) {
-	if m.cfg.MaxPending == 0 {
+// tryAdmit is Admit for a place; the wait is without jitter and retry slot.
+func (m *Monitor) tryAdmit(ctx context.Context, p Place) (State, time.Duration) {
+	if p.Limit == 0 {
 		m.usage.admitted(time.Now())
 		return StateOK, 0
 	}
 	if ctx.Err() != nil {
 		return m.notAsked()
 	}
-	var a Admission
+	var admission Admission
 	err := m.breaker.Do(ctx, func(ctx context.Context) (err error) {
-		a, err = m.queue.Admit(ctx, m.cfg.MaxPending, m.cfg.AdmissionWindow)
+		admission, err = m.queue.Admit(ctx, p, m.cfg.AdmissionWindow)
 		return err
 	})
 	if errors.Is(err, context.Canceled) || errors.Is(err, breaker.ErrOpen) {
 		return m.notAsked()
 	}
-	return m.conclude(a, err)
+	return m.conclude(admission, err)
 }
 
 // Admitted makes the verdict where somebody else has asked for the admission, together
 // with something else. unreadable says that the queue could not be read.
-func (m *Monitor) Admitted(caller string, a Admission, unreadable bool) Verdict {
+func (m *Monitor) Admitted(a Asker, got Admission, unreadable bool) Verdict {
 	if unreadable {
 		m.failed(errUnreadable)
 		// An older sample does not decide: tokens that are paid would have to come back.
-		return m.verdict(caller, StateUnknown, m.cfg.RetryDelay)
+		return m.verdict(a.Address, StateUnknown, m.cfg.RetryDelay)
 	}
-	state, wait := m.conclude(a, nil)
-	return m.verdict(caller, state, wait)
+	state, wait := m.conclude(got, nil)
+	return m.verdict(a.Address, state, wait)
 }
 
 var errUnreadable = errors.New("the script that takes tokens can't read the queue or count an admission: its keys have another type, or the Redis user lacks a right")

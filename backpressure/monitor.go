@@ -197,28 +197,28 @@ func (m *Monitor) State() State {
 	return state
 }
 
-// Shed judges the newest sample for a caller, without I/O or locks. addsJob says that
+// Shed judges the newest sample for a request, without I/O or locks. addsJob says that
 // Admit looks at the queue again for this request. Full is then only what was seen full
 // just now: the depth moves faster than samples are taken, and room must not stay empty
 // until the next. What was seen full before that is provisional.
-func (m *Monitor) Shed(caller string, addsJob bool) Verdict {
+func (m *Monitor) Shed(a Asker, addsJob bool) Verdict {
 	s, now := m.newest.Load(), time.Now()
 	if r := m.refused.Load(); addsJob && r.speaks(now) {
-		return m.verdict(caller, StateFull, roomWait(m.cfg, r.pending, m.flow(now)))
+		return m.verdict(a.Address, StateFull, roomWait(m.cfg, r.pending, m.flow(now)))
 	}
 	state, wait := judge(m.cfg, s, now)
 	if !addsJob || state != StateFull {
-		return m.verdict(caller, state, wait)
+		return m.verdict(a.Address, state, wait)
 	}
 	if s.Pending >= int64(m.cfg.MaxPending) && now.Sub(s.at) < justNow {
-		return m.verdict(caller, StateFull, roomWait(m.cfg, s.Pending, s.flow))
+		return m.verdict(a.Address, StateFull, roomWait(m.cfg, s.Pending, s.flow))
 	}
 	apart := m.cfg
 	apart.MaxPending = 0
 	if state, wait := judge(apart, s, now); state != StateOK {
-		return m.verdict(caller, state, wait)
+		return m.verdict(a.Address, state, wait)
 	}
-	v := m.verdict(caller, StateFull, wait)
+	v := m.verdict(a.Address, StateFull, wait)
 	v.Provisional = true
 	return v
 }

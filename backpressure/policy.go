@@ -14,7 +14,20 @@ const (
 	StateFull    State = "full"    // too many jobs wait
 	StateSlow    State = "slow"    // the oldest job has waited too long
 	StateUnknown State = "unknown" // nothing recent is known
+	// StateShare is no state of the queue: it has room, but the caller has its share already.
+	StateShare State = "share"
 )
+
+// Asker is a request that wants to know whether the queue has room for it.
+type Asker struct {
+	// Address is the subject of the caller's address, to which retry slots belong.
+	Address string
+	// Sharer is the subject whose jobs count together for a fair share of the queue: that of
+	// a verified user, else that of the address.
+	Sharer string
+	// Reserved says that the caller may have the reserved places.
+	Reserved bool
+}
 
 var states = [...]State{StateOK, StateFull, StateSlow, StateUnknown}
 

@@ -11,11 +11,11 @@ type Queue interface {
 	// Sample looks at the queue. since is the cursor of the sample before, nil for the
 	// first one.
 	Sample(ctx context.Context, since Cursor) (Sample, error)
-	// Admit counts one more job in, unless maxPending jobs wait or are on their way. A
+	// Admit counts one more job in, unless the bounds of the place say that there is none. A
 	// request that was admitted counts as a job on its way until its job has come, or
 	// until one to two windows are over. All gates of a queue share the count. A
 	// repeated call would count twice, so Admit never retries.
-	Admit(ctx context.Context, maxPending int, window time.Duration) (Admission, error)
+	Admit(ctx context.Context, p Place, window time.Duration) (Admission, error)
 }
 
 // Cursor is what a queue needs in order to tell how many jobs leave from one sample
@@ -40,8 +40,22 @@ type Sample struct {
 	Cursor   Cursor
 }
 
+// Place is the wish for a place in a queue.
+type Place struct {
+	// Limit is the number of jobs, waiting or on their way, at which the queue is full for
+	// this caller; 0: never.
+	Limit int
+	// Share bounds the jobs of one caller to so many times the places that stay free below
+	// Limit; 0: there is no such bound. Caller is whose jobs count together.
+	Share  float64
+	Caller string
+}
+
 // Admission is the outcome of [Queue.Admit].
 type Admission struct {
 	Admitted bool
 	Pending  int64 // jobs that wait or are on their way, without this one
+	// OverShare says that the caller has its share already, though there is room. Pending is
+	// then how many jobs leave until one of the caller's has left.
+	OverShare bool
 }

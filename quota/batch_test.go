@@ -194,11 +194,11 @@ func TestBatchFails(t *testing.T) {
 // each of its members, so it does not open the breaker.
 func TestBatchIsOneFailure(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
-	if _, err := NewRedis(rdb, Places{}).Take(t.Context(), of(oneToken, "first")); err != nil { // Redis knows the script then
+	if _, err := NewRedis(rdb, "").Take(t.Context(), of(oneToken, "first")); err != nil { // Redis knows the script then
 		t.Fatal(err)
 	}
 	broken := &breaks{Client: rdb, held: make(chan struct{})}
-	f, reg, _ := newTestFailover(NewRedis(broken, Places{}), newMemory(100))
+	f, reg, _ := newTestFailover(NewRedis(broken, ""), newMemory(100))
 	var asking sync.WaitGroup
 	for i := range 10 {
 		asking.Go(func() { _, _ = f.Take(context.WithoutCancel(t.Context()), of(oneToken, fmt.Sprint("ip", i))) })
@@ -272,9 +272,9 @@ func FuzzBatch(f *testing.F) {
 			alone, together, apart = append(alone, &member{req: req}), append(together, &member{req: req}), append(apart, &member{req: req})
 		}
 		for i := range alone {
-			NewRedis(databases[0], Places{}).send(t.Context(), alone[i:i+1])
+			NewRedis(databases[0], "").send(t.Context(), alone[i:i+1])
 		}
-		NewRedis(databases[1], Places{}).send(t.Context(), together)
+		NewRedis(databases[1], "").send(t.Context(), together)
 		newClusterServer(databases[2]).send(t.Context(), apart)
 		for i, one := range alone {
 			for _, other := range []*member{together[i], apart[i]} {
@@ -312,7 +312,7 @@ func wantSameKeys(t *testing.T, a, b *redis.Client) {
 // no bucket gives more or less than it has.
 func TestBatchedConcurrently(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
-	store := NewRedis(rdb, Places{})
+	store := NewRedis(rdb, "")
 	const callers, asks = 50, 40
 	limit := Limit{Capacity: 30, Interval: time.Hour}
 	taken := make([]int64, callers)

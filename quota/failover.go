@@ -37,7 +37,7 @@ func NewFailover(store, fallback Store, share float64, reg prometheus.Registerer
 	if !ok {
 		g = guard(store, log)
 	}
-	refunds := func(req Request) bool { return req.Place != PlaceNone }
+	refunds := func(req Request) bool { return req.Place.Mode != PlaceNone }
 	if r, ok := store.(interface{ mayRefund(req Request) bool }); ok {
 		refunds = r.mayRefund
 	}
@@ -89,7 +89,7 @@ func canceled(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Ca
 // remembers says that an empty bucket of the request stays empty until its next token. A
 // request whose limits are only recorded needs its place, even with an empty bucket.
 func (f *Failover) remembers(req Request) bool {
-	return !f.refunds(req) && (!req.Recorded || req.Place == PlaceNone)
+	return !f.refunds(req) && (!req.Recorded || req.Place.Mode == PlaceNone)
 }
 
 // Refund implements [Store]: the tokens go back to the store that they came from.

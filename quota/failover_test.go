@@ -209,7 +209,7 @@ func TestFailoverRefundsWhereItTook(t *testing.T) {
 // TestFailoverRedisRestarted has a real Redis that dies and comes back.
 func TestFailoverRedisRestarted(t *testing.T) {
 	server := redistest.Start(t)
-	f, _, _ := newTestFailover(NewRedis(server.Client(t), Places{}), NewMemory())
+	f, _, _ := newTestFailover(NewRedis(server.Client(t), ""), NewMemory())
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()

@@ -156,7 +156,7 @@ func TestKnownAndRefunds(t *testing.T) {
 	gate, _, _ := newTestFailover(store, NewMemory())
 	another, _, _ := newTestFailover(store, NewMemory())
 	req := of(oneToken, "a")
-	req.Place = PlaceRequired
+	req.Place = Place{Mode: PlaceRequired}
 	r, err := another.Take(t.Context(), req)
 	if err != nil || !r.Taken {
 		t.Fatal(r, err)

@@ -85,7 +85,8 @@ type Result struct {
 	// Debt is the time until that bucket is full, after the Take; from 0 to its most.
 	Debt time.Duration
 	// Place is what became of the wish for a place in the queue. Pending is how many jobs
-	// waited or were on their way, if the place was given or the queue is full.
+	// waited or were on their way, if the place was given or the queue is full. With
+	// PlaceShare it is how many jobs leave until one of the caller's has left.
 	Place   PlaceOutcome
 	Pending int64
 	// Fallback says that the buckets were those of this process, because the shared

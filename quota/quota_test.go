@@ -37,7 +37,7 @@ func TestRedis(t *testing.T) {
 		if err := c.FlushAll(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
-		return quota.NewRedis(c, quota.Places{}), realClock{}
+		return quota.NewRedis(c, ""), realClock{}
 	})
 }
 
@@ -189,7 +189,7 @@ func BenchmarkMemoryTake(b *testing.B) {
 }
 
 func BenchmarkRedisTake(b *testing.B) {
-	benchmarkTake(b, quota.NewRedis(redistest.Start(b).Client(b), quota.Places{}))
+	benchmarkTake(b, quota.NewRedis(redistest.Start(b).Client(b), ""))
 }
 
 func benchmarkTake(b *testing.B, s quota.Store) {

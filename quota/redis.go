@@ -1,6 +1,7 @@
 package quota
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -33,10 +34,11 @@ type Client interface {
 type Redis struct {
 	rdb    Client
 	script *redis.Script
-	places Places
+	lua    string // defines queue for take.lua
 	// apart says that each request needs a call of its own: its keys may be in another
 	// slot of a cluster.
-	apart bool
+	apart       bool
+	givesPlaces bool
 
 	batcher batcher
 	do      func(context.Context, func(context.Context) error) error // makes each call
@@ -48,23 +50,11 @@ var (
 	_ sharing = (*Redis)(nil)
 )
 
-// Places is how take.lua asks a queue in the same Redis for places. The zero value says
-// that there is no queue.
-type Places struct {
-	// Lua defines queue, as take.lua needs it. Keys are the last of KEYS, and Args the last
-	// of ARGV.
-	Lua  string
-	Keys []string
-	Args []any
-}
-
-// NewRedis returns a store on rdb. With places, a Take can also ask for a place in the
-// queue.
-func NewRedis(rdb Client, places Places) *Redis {
-	if places.Lua == "" {
-		places.Lua = "local queue = nil\n"
-	}
-	s := &Redis{rdb: rdb, script: redis.NewScript(places.Lua + takeLua), places: places}
+// NewRedis returns a store on rdb. queues is the Lua that defines queue, as take.lua needs
+// it: with it, a Take can also ask for a place in a queue in the same Redis.
+func NewRedis(rdb Client, queues string) *Redis {
+	s := &Redis{rdb: rdb, lua: cmp.Or(queues, "local queue = nil\n"), givesPlaces: queues != ""}
+	s.script = redis.NewScript(s.lua + takeLua)
 	s.batcher.send = s.send
 	s.do = func(ctx context.Context, call func(context.Context) error) error { return call(ctx) }
 	return s
@@ -73,7 +63,7 @@ func NewRedis(rdb Client, places Places) *Redis {
 func (s *Redis) guardCalls(do func(context.Context, func(context.Context) error) error) { s.do = do }
 
 func (s *Redis) takeAlone(ctx context.Context, req Request) (Result, error) {
-	req.Place = PlaceNone
+	req.Place = Place{}
 	m := &member{req: req}
 	_ = s.sendTogether(ctx, s.evalsha(nil, []*member{m}), []*member{m})
 	return m.result, m.err
@@ -81,21 +71,19 @@ func (s *Redis) takeAlone(ctx context.Context, req Request) (Result, error) {
 
 // newClusterServer returns a store on one server of a cluster.
 func newClusterServer(rdb Client) *Redis {
-	s := NewRedis(rdb, Places{})
+	s := NewRedis(rdb, "")
 	s.apart = true
 	return s
 }
 
-func (s *Redis) givesPlaces() bool { return len(s.places.Keys) > 0 }
-
 // mayRefund says whether tokens of such a request, or of another one with the same
 // buckets, can come back: if it has to ask for its place after it has its tokens.
-func (s *Redis) mayRefund(req Request) bool { return req.Place != PlaceNone && !s.givesPlaces() }
+func (s *Redis) mayRefund(req Request) bool { return req.Place.Mode != PlaceNone && !s.givesPlaces }
 
 // Take implements [Store] in one round trip, which it may share with others.
 func (s *Redis) Take(ctx context.Context, req Request) (Result, error) {
-	if !s.givesPlaces() {
-		req.Place = PlaceNone
+	if !s.givesPlaces {
+		req.Place = Place{}
 	}
 	return s.batcher.take(ctx, req)
 }
@@ -121,7 +109,7 @@ func (s *Redis) sendTogether(ctx context.Context, args []any, batch []*member) (
 	cmd := redis.NewIntSliceCmd(ctx, args...)
 	err = s.rdb.Process(ctx, cmd)
 	if redis.HasErrorPrefix(err, "NOSCRIPT") { // then nothing was done
-		cmd = redis.NewIntSliceCmd(ctx, s.appendArgs(nil, "eval", s.places.Lua+takeLua, batch)...)
+		cmd = redis.NewIntSliceCmd(ctx, s.appendArgs(nil, "eval", s.lua+takeLua, batch)...)
 		err = s.rdb.Process(ctx, cmd)
 	}
 	if err != nil {

@@ -23,9 +23,29 @@ type Request struct {
 	// Recorded says that the limits are not enforced: the caller goes on with an empty
 	// bucket too. So an empty bucket does not keep it from a place in the queue.
 	Recorded bool
-	// Place says how the caller asks for a place in the queue. A store that can't give
+	// Place is the place in a queue that the caller asks for. A store that can't give
 	// places leaves it at that: Result.Place is PlaceNotAsked then.
-	Place PlaceMode
+	Place Place
+}
+
+// Place is the wish for a place in a queue. The zero value is no wish.
+type Place struct {
+	Mode PlaceMode
+	// Queue is the queue; nil with PlaceNone.
+	Queue *Queue
+	// Limit is the number of jobs, waiting or on their way, at which the queue is full for
+	// this caller.
+	Limit int
+	// Share bounds the jobs of one caller to so many times the places that stay free below
+	// Limit; 0: there is no such bound. Caller is whose jobs count together.
+	Share  float64
+	Caller string
+}
+
+// Queue is a queue in the same Redis, as the Lua of the store reads it.
+type Queue struct {
+	Keys []string
+	Args []any
 }
 
 // PlaceMode is how a request asks for a place in the queue; take.lua knows the numbers.
@@ -56,4 +76,6 @@ const (
 	PlaceFull
 	// PlaceUnknown says that the queue can't be read.
 	PlaceUnknown
+	// PlaceShare says that the caller has its share of the queue already.
+	PlaceShare
 )

@@ -41,7 +41,7 @@ func FuzzStores(f *testing.F) {
 		tiers.Plain.Interval *= 60
 		tiers.Premium.Interval *= 60
 		limits := []Limit{tiers.Plain, tiers.Premium, tiers.Plain.Scaled(0.5)}
-		shared, memory := NewRedis(rdb, Places{}), newMemory(1000)
+		shared, memory := NewRedis(rdb, ""), newMemory(1000)
 		type paid struct {
 			result  Result
 			buckets []Bucket
@@ -156,7 +156,7 @@ func TestRedisKeys(t *testing.T) {
 	if want := "refrakt:gate:bucket:run:ip:203.0.113.9"; key != want {
 		t.Errorf("key %q, want %q", key, want)
 	}
-	if _, err := NewRedis(rdb, Places{}).Take(ctx, of(limit, key)); err != nil {
+	if _, err := NewRedis(rdb, "").Take(ctx, of(limit, key)); err != nil {
 		t.Fatal(err)
 	}
 	now, err := rdb.Time(ctx).Result()
@@ -188,7 +188,7 @@ func TestRedisKeys(t *testing.T) {
 // the nanosecond, though it takes the other way through a double.
 func TestRedisIsExact(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
-	store := NewRedis(rdb, Places{})
+	store := NewRedis(rdb, "")
 	for _, perMinute := range []int64{1_000_000, 700_001} {
 		limit := NewTiers(1_000_000, perMinute, 1).Plain
 		key := fmt.Sprint("a", perMinute)
@@ -218,7 +218,7 @@ func TestRedisClockSetBack(t *testing.T) {
 	if err := rdb.Set(ctx, "a", time.Now().Add(time.Hour).UnixNano(), 2*time.Hour).Err(); err != nil {
 		t.Fatal(err)
 	}
-	r, err := NewRedis(rdb, Places{}).Take(ctx, of(limit, "a"))
+	r, err := NewRedis(rdb, "").Take(ctx, of(limit, "a"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +239,7 @@ func TestRedisLateExpiry(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 4 {
-		r, err := NewRedis(rdb, Places{}).Take(t.Context(), of(limit, "a"))
+		r, err := NewRedis(rdb, "").Take(t.Context(), of(limit, "a"))
 		if err != nil || r.Taken != (i < 3) {
 			t.Errorf("take %d of 3: %+v, %v", i+1, r, err)
 		}
@@ -256,7 +256,7 @@ func TestRedisForeignValue(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, key := range []string{"text", "list"} {
-		r, err := NewRedis(rdb, Places{}).Take(ctx, of(limit, key))
+		r, err := NewRedis(rdb, "").Take(ctx, of(limit, key))
 		if err != nil || !r.Taken || r.Remaining() != 1 {
 			t.Errorf("%s: %+v, %v; want a full bucket", key, r, err)
 		}
@@ -264,14 +264,14 @@ func TestRedisForeignValue(t *testing.T) {
 	if err := rdb.Set(ctx, "text", "x", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if err := NewRedis(rdb, Places{}).Refund(ctx, Result{Limit: limit, Taken: true}, of(limit, "text").Buckets); err != nil {
+	if err := NewRedis(rdb, "").Refund(ctx, Result{Limit: limit, Taken: true}, of(limit, "text").Buckets); err != nil {
 		t.Errorf("refund: %v", err)
 	}
 }
 
 func TestRedisScriptCacheFlushed(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
-	s := NewRedis(rdb, Places{})
+	s := NewRedis(rdb, "")
 	limit := Limit{Capacity: 2, Interval: time.Hour}
 	for i := range 2 {
 		if r, err := s.Take(t.Context(), of(limit, "a")); err != nil || !r.Taken {

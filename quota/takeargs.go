@@ -20,8 +20,9 @@ func (s *Redis) appendArgs(args []any, command, script string, batch []*member) 
 			args = append(args, &m.req.Buckets[i].Key) // a pointer costs no allocation
 		}
 	}
-	for i := range s.places.Keys {
-		args = append(args, &s.places.Keys[i])
+	queue := queueOf(batch)
+	for i := range queue.Keys {
+		args = append(args, &queue.Keys[i])
 	}
 	args[2] = len(args) - 3
 	runs, at := 0, len(args)
@@ -32,7 +33,17 @@ func (s *Redis) appendArgs(args []any, command, script string, batch []*member) 
 		runs, batch = runs+1, batch[n:]
 	}
 	args[at] = runs
-	return append(args, s.places.Args...)
+	return append(args, queue.Args...)
+}
+
+// queueOf returns the queue that the requests of a batch ask for places.
+func queueOf(batch []*member) Queue {
+	for _, m := range batch {
+		if m.req.Place.Queue != nil {
+			return *m.req.Place.Queue
+		}
+	}
+	return Queue{}
 }
 
 // runOf is how many requests, from the first on, have the same shape.
@@ -56,7 +67,7 @@ func appendRun(args []any, n int, req Request) []any {
 	if req.Recorded {
 		enforced = 0
 	}
-	args = append(args, n, len(req.Buckets), enforced, int(req.Place))
+	args = append(args, n, len(req.Buckets), enforced, int(req.Place.Mode))
 	for _, b := range req.Buckets {
 		args = append(args, b.Limit.Interval.Nanoseconds(), b.Limit.Span().Nanoseconds(), b.maxDebt().Nanoseconds())
 	}
@@ -67,7 +78,7 @@ func appendRun(args []any, n int, req Request) []any {
 func readAnswer(answer []int64, batch []*member) error {
 	for _, m := range batch {
 		n := 3
-		if m.req.Place != PlaceNone {
+		if m.req.Place.Mode != PlaceNone {
 			n = 5
 		}
 		if len(answer) < n || answer[1] < 1 || int(answer[1]) > len(m.req.Buckets) {

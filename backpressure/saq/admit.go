@@ -22,11 +22,13 @@ var placesLua string
 
 var admitScript = redis.NewScript(payloadLua + admissionLua + admitLua)
 
-// Places returns what a script needs that gives places in the queue together with
-// something else, as Admit gives them alone: Lua that defines queue, and the last keys and
-// arguments. See places.lua.
-func (q *Queue) Places(maxPending int, window time.Duration) (lua string, keys []string, args []any) {
-	return payloadLua + admissionLua + placesLua, q.admitKeys(), q.admitArgs(maxPending, window)
+// PlacesLua defines queue for a script that gives places in queues together with something
+// else, as Admit gives them alone. See places.lua.
+var PlacesLua = payloadLua + admissionLua + placesLua
+
+// Places returns the keys and arguments of the queue for such a script.
+func (q *Queue) Places(maxPending int, window time.Duration) (keys []string, args []any) {
+	return q.admitKeys(), q.admitArgs(maxPending, window)
 }
 
 func (q *Queue) admitKeys() []string {
@@ -38,8 +40,8 @@ func (q *Queue) admitArgs(maxPending int, window time.Duration) []any {
 }
 
 // Admit implements [backpressure.Queue] in one round trip.
-func (q *Queue) Admit(ctx context.Context, maxPending int, window time.Duration) (backpressure.Admission, error) {
-	answer, err := admitScript.Run(ctx, q.rdb, q.admitKeys(), q.admitArgs(maxPending, window)...).Int64Slice()
+func (q *Queue) Admit(ctx context.Context, p backpressure.Place, window time.Duration) (backpressure.Admission, error) {
+	answer, err := admitScript.Run(ctx, q.rdb, q.admitKeys(), q.admitArgs(p.Limit, window)...).Int64Slice()
 	if err != nil {
 		return backpressure.Admission{}, fmt.Errorf("run admit script: %w", err)
 	}

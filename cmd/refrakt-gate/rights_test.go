@@ -92,7 +92,7 @@ func TestRedisRightsOfBuckets(t *testing.T) {
 		must(t, err)
 		rdb := u.client()
 		defer rdb.Close()
-		return errors.Join(rdb.Ping(t.Context()).Err(), useBuckets(t.Context(), quota.NewRedis(rdb, quota.Places{})), denied(t, server))
+		return errors.Join(rdb.Ping(t.Context()).Err(), useBuckets(t.Context(), quota.NewRedis(rdb, "")), denied(t, server))
 	})
 
 	cluster := redistest.StartCluster(t, 3, false)
@@ -180,7 +180,7 @@ func useQueue(t *testing.T, server *redistest.Server, rdb *redis.Client) error {
 	must(t, admin.HSet(t.Context(), "refrakt:gate:jobs:default", "saq:job:default:0", `{"q":1,"a":1,"s":"complete","g":1}`).Err())
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	errs := []error{rdb.Ping(ctx).Err(), useBuckets(ctx, quota.NewRedis(rdb, quota.Places{}))}
+	errs := []error{rdb.Ping(ctx).Err(), useBuckets(ctx, quota.NewRedis(rdb, ""))}
 	note := func(err error) { errs = append(errs, err) }
 
 	queue := saq.New(saq.Config{QueueName: "default"}, rdb)

@@ -89,7 +89,7 @@ type gate struct {
 	telemetryTLS *certs.Files          // nil: plain text
 	queueRedis   *redis.Client         // nil: no queue
 	limiterRedis redis.UniversalClient // nil: buckets in memory
-	places       quota.Places          // of the queue; zero: no place is needed
+	places       *quota.Queue          // of the queue; nil: no place is needed
 	monitor      *backpressure.Monitor // nil: no queue
 	jobs         *jobmetrics.Counter   // nil: no queue
 	failover     *quota.Failover       // nil: buckets in memory
@@ -114,7 +114,8 @@ func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, err
 		g.queueRedis = u.client()
 		queue := saq.New(cfg.SAQ, g.queueRedis)
 		if cfg.Queue.MaxPending > 0 {
-			g.places.Lua, g.places.Keys, g.places.Args = queue.Places(cfg.Queue.MaxPending, cfg.Queue.AdmissionWindow)
+			g.places = new(quota.Queue)
+			g.places.Keys, g.places.Args = queue.Places(cfg.Queue.MaxPending, cfg.Queue.AdmissionWindow)
 		}
 		g.monitor = backpressure.NewMonitor(cfg.Queue, queue, reg, log)
 		g.jobs = jobmetrics.New(cfg.Jobs, cfg.SAQ.QueueName, queue, g.queueRedis, reg, log)
@@ -136,7 +137,7 @@ func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, err
 	if g.server, err = newGRPC(cfg.TLS.grpc(), cfg.GRPCCodec, cfg.Authz.MaxChecks, reg, log); err != nil {
 		return nil, err
 	}
-	g.checks = authz.New(cfg.Authz, limits, limiter, queue, reg, log)
+	g.checks = authz.New(cfg.Authz, limits, limiter, queue, g.places, reg, log)
 	cfg.GRPCCodec.register(g.server, g.checks)
 	healthpb.RegisterHealthServer(g.server, g.health)
 	return g, nil
@@ -175,10 +176,10 @@ func (g *gate) limiterStore() (quota.Store, error) {
 			return quota.NewCluster(client, g.log), nil
 		}
 		g.limiterRedis = u.client()
-		return quota.NewRedis(g.limiterRedis, quota.Places{}), nil
+		return quota.NewRedis(g.limiterRedis, ""), nil
 	}
 	g.limiterRedis = g.queueRedis
-	return quota.NewRedis(g.limiterRedis, g.places), nil
+	return quota.NewRedis(g.limiterRedis, saq.PlacesLua), nil
 }
 
 func newRegistry() *prometheus.Registry {

@@ -46,15 +46,15 @@ func TestKnownRefusesNobodyElse(t *testing.T) {
 				gates[i], _, _ = newTestFailover(store, newMemory(1000))
 			}
 			for change := range 4 {
-				tiers := NewTiers(1+random.Int64N(5), 1+random.Int64N(200), 1+3*random.Float64())
+				tiers := Limits(1+random.Int64N(5), 1+random.Int64N(200), time.Minute, 1, 1+3*random.Float64())
 				for step := range 100 {
-					limit := tiers.Plain
+					limit := tiers[0]
 					if random.IntN(3) == 0 {
-						limit = tiers.Premium
+						limit = tiers[1]
 					}
-					req := Request{Buckets: []Bucket{{Key: fmt.Sprint("ip", random.IntN(2)), Limit: limit, MaxDebt: tiers.MaxDebt()}}}
+					req := Request{Buckets: []Bucket{{Key: fmt.Sprint("ip", random.IntN(2)), Limit: limit, MaxDebt: MaxDebt(tiers)}}}
 					if random.IntN(2) == 0 {
-						req.Buckets = append(req.Buckets, Bucket{Key: fmt.Sprint("user", random.IntN(2)), Limit: limit, MaxDebt: tiers.MaxDebt()})
+						req.Buckets = append(req.Buckets, Bucket{Key: fmt.Sprint("user", random.IntN(2)), Limit: limit, MaxDebt: MaxDebt(tiers)})
 					}
 					gate := gates[random.IntN(len(gates))]
 					_, known := gate.known.refuse(req.Buckets, time.Now())

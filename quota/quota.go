@@ -36,31 +36,38 @@ func (l Limit) Scaled(share float64) Limit {
 	}
 }
 
-// Tiers are the limits of one policy, by the tier of the caller.
-type Tiers struct{ Plain, Premium Limit }
-
-// MaxDebt is the most that a bucket of the policy can owe, whatever the tier.
-func (t Tiers) MaxDebt() time.Duration { return max(t.Plain.Span(), t.Premium.Span()) }
-
-// NewTiers returns the limits for a capacity and a rate of tokens per minute.
-// Premium callers get both times the multiplier; a multiplier under 1 counts as 1.
-// NewTiers(10, 6, 3) has 10 tokens, 6 a minute, and 30 tokens, 18 a minute, for
-// premium callers. Intervals are rounded up to whole nanoseconds, so the rate is never
-// above the one asked for.
-func NewTiers(capacity, perMinute int64, multiplier float64) Tiers {
-	multiplier = max(1, multiplier)
-	const minute = float64(time.Minute)
-	t := Tiers{
-		Plain:   Limit{capacity, ceil(minute / float64(perMinute))},
-		Premium: Limit{max(capacity, floor(float64(capacity)*multiplier)), ceil(minute / (float64(perMinute) * multiplier))},
+// Limits returns the limits of one bucket for several tiers of callers. Each tier
+// multiplies capacity and rate by its factor, at least 1; the first factor is 1.
+// Limits(10, 6, time.Minute, 1, 3) returns 10 tokens, 6 a minute, and 30 tokens, 18 a
+// minute. Intervals are rounded up to whole nanoseconds, so the rate is never above the
+// one asked for.
+//
+// A caller that changes its tier never gets more than the higher tier allows.
+func Limits(capacity, count int64, unit time.Duration, factors ...float64) []Limit {
+	limits := make([]Limit, len(factors))
+	for i, f := range factors {
+		f = max(1, f)
+		limits[i] = Limit{max(capacity, floor(float64(capacity)*f)), ceil(float64(unit) / (float64(count) * f))}
 	}
-	// An empty bucket must stay empty when its caller changes tier. Many short
-	// intervals, each rounded up, can add up to more than a premium interval: an empty
-	// plain bucket would hold a premium token. The plain interval is prolonged then.
-	if t.Premium.Span()-t.Plain.Span() >= t.Premium.Interval {
-		t.Plain.Interval = ceil(float64(t.Premium.Span()) / float64(capacity))
+	// An empty bucket of the first tier must stay empty when its caller gets another tier.
+	// Many short intervals, each rounded up, can add up to more than an interval of that
+	// tier: the bucket would hold a token of it. The first interval is prolonged then.
+	plain := &limits[0]
+	for _, l := range limits[1:] {
+		if l.Span()-plain.Span() >= l.Interval {
+			plain.Interval = ceil(float64(l.Span()) / float64(plain.Capacity))
+		}
 	}
-	return t
+	return limits
+}
+
+// MaxDebt is the most that a bucket with these limits can owe, whatever the tier.
+func MaxDebt(limits []Limit) time.Duration {
+	var most time.Duration
+	for _, l := range limits {
+		most = max(most, l.Span())
+	}
+	return most
 }
 
 // rounding is how close to a whole number a number is taken for it. Decimal settings
@@ -121,11 +128,6 @@ type Store interface {
 	Refund(ctx context.Context, r Result, buckets []Bucket) error
 }
 
-// Key is the name of a bucket in the store: "refrakt:gate:bucket:run:ip:192.0.2.1"
-// for the policy run and the subject ip:192.0.2.1 (see package authz).
-func Key(policy, subject string) string { return string(AppendKey(nil, policy)) + subject }
-
-// AppendKey appends the part of a key that is before the subject.
-func AppendKey(b []byte, policy string) []byte {
-	return append(append(append(b, "refrakt:gate:bucket:"...), policy...), ':')
-}
+// Key is the name of a bucket in the store: "refrakt:gate:bucket:run:ip:192.0.2.1" for the
+// bucket run and the subject ip:192.0.2.1 (see package authz).
+func Key(bucket, subject string) string { return "refrakt:gate:bucket:" + bucket + ":" + subject }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -55,51 +56,52 @@ func TestCluster(t *testing.T) {
 	})
 }
 
-func TestNewTiers(t *testing.T) {
-	type limits struct{ plain, premium quota.Limit }
+func TestLimits(t *testing.T) {
 	tests := map[string]struct {
 		capacity, perMinute int64
-		multiplier          float64
-		want                limits
+		factor              float64
+		want                [2]quota.Limit
 	}{
-		"defaults":             {10, 6, 3, limits{quota.Limit{Capacity: 10, Interval: 10 * time.Second}, quota.Limit{Capacity: 30, Interval: 3333333334}}},
-		"under 1 counts as 1":  {10, 6, 0.2, limits{quota.Limit{Capacity: 10, Interval: 10 * time.Second}, quota.Limit{Capacity: 10, Interval: 10 * time.Second}}},
-		"capacity rounds down": {1, 60, 1.9, limits{quota.Limit{Capacity: 1, Interval: time.Second}, quota.Limit{Capacity: 1, Interval: 526315790}}},
-		"decimals are meant":   {10, 60, 2.3, limits{quota.Limit{Capacity: 10, Interval: time.Second}, quota.Limit{Capacity: 23, Interval: 434782609}}},
+		"defaults":             {10, 6, 3, [2]quota.Limit{{Capacity: 10, Interval: 10 * time.Second}, {Capacity: 30, Interval: 3333333334}}},
+		"under 1 counts as 1":  {10, 6, 0.2, [2]quota.Limit{{Capacity: 10, Interval: 10 * time.Second}, {Capacity: 10, Interval: 10 * time.Second}}},
+		"capacity rounds down": {1, 60, 1.9, [2]quota.Limit{{Capacity: 1, Interval: time.Second}, {Capacity: 1, Interval: 526315790}}},
+		"decimals are meant":   {10, 60, 2.3, [2]quota.Limit{{Capacity: 10, Interval: time.Second}, {Capacity: 23, Interval: 434782609}}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			got := quota.NewTiers(tt.capacity, tt.perMinute, tt.multiplier)
-			if got.Plain != tt.want.plain || got.Premium != tt.want.premium {
+			if got := quota.Limits(tt.capacity, tt.perMinute, time.Minute, 1, tt.factor); !slices.Equal(got, tt.want[:]) {
 				t.Errorf("got %+v, want %+v", got, tt.want)
 			}
 		})
 	}
 }
 
-// TestNewTiersHold checks the promises of NewTiers for many settings.
-func TestNewTiersHold(t *testing.T) {
+// TestLimitsHold checks the promises of Limits for many settings, with one to four tiers
+// and each unit.
+func TestLimitsHold(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	for range 200_000 {
 		capacity := 1 + random.Int64N(1+random.Int64N(1_000_000))
-		perMinute := 1 + random.Int64N(1+random.Int64N(1_000_000))
-		multiplier := min(1+random.Float64()*10, 1_000_000/float64(perMinute))
-		tiers := quota.NewTiers(capacity, perMinute, multiplier)
-		what := fmt.Sprintf("NewTiers(%d, %d, %v) = %+v", capacity, perMinute, multiplier, tiers)
-		for _, l := range []struct {
-			limit quota.Limit
-			rate  float64
-		}{{tiers.Plain, float64(perMinute)}, {tiers.Premium, float64(perMinute) * max(1, multiplier)}} {
-			rate := float64(time.Minute) / float64(l.limit.Interval)
-			if rate > l.rate*(1+1e-8) || rate < l.rate*0.999 {
-				t.Fatalf("%s: a rate of %v, want at most %v and at least 99.9 %% of it", what, rate, l.rate)
+		unit := []time.Duration{time.Second, time.Minute, time.Hour, 24 * time.Hour}[random.IntN(4)]
+		most := 1_000_000 * unit.Minutes() // tokens in a unit
+		count := 1 + random.Int64N(1+random.Int64N(int64(most)))
+		factors := []float64{1}
+		for range random.IntN(4) {
+			factors = append(factors, min(1+random.Float64()*10, most/float64(count)))
+		}
+		limits := quota.Limits(capacity, count, unit, factors...)
+		what := fmt.Sprintf("Limits(%d, %d, %v, %v) = %+v", capacity, count, unit, factors, limits)
+		for i, l := range limits {
+			asked, rate := float64(count)*max(1, factors[i]), float64(unit)/float64(l.Interval)
+			if rate > asked*(1+1e-8) || rate < asked*0.999 {
+				t.Fatalf("%s: a rate of %v, want at most %v and at least 99.9 %% of it", what, rate, asked)
 			}
-		}
-		if tiers.Plain.Capacity != capacity || tiers.Premium.Capacity < capacity {
-			t.Fatalf("%s: wrong capacity", what)
-		}
-		if tiers.Plain.Span()+tiers.Premium.Interval <= tiers.Premium.Span() {
-			t.Fatalf("%s: an empty plain bucket would have a premium token", what)
+			if i == 0 && l.Capacity != capacity || l.Capacity < capacity {
+				t.Fatalf("%s: wrong capacity", what)
+			}
+			if limits[0].Span()+l.Interval <= l.Span() {
+				t.Fatalf("%s: an empty bucket of the first tier would have a token of another", what)
+			}
 		}
 	}
 }
@@ -142,45 +144,10 @@ func TestResult(t *testing.T) {
 }
 
 func TestValidate(t *testing.T) {
-	good := quota.Config{RunBurst: 10, RunPerMinute: 6, AssistantPerMinute: 30, PremiumMultiplier: 3, FallbackShare: 1}
-	if errs := good.Validate(); len(errs) > 0 {
-		t.Fatalf("defaults: %v", errs)
-	}
-	bad := quota.Config{RunBurst: 0, RunPerMinute: -1, AssistantBurst: -1, AssistantPerMinute: 0, PremiumMultiplier: math.NaN(), FallbackShare: 0}
-	if errs := bad.Validate(); len(errs) != 6 {
-		t.Errorf("%d mistakes found, want 6: %v", len(errs), errs)
-	}
-	for name, tt := range map[string]struct {
-		change func(*quota.Config)
-		ok     bool
-	}{
-		"the highest rate, premium":    {func(c *quota.Config) { c.PremiumMultiplier, c.AssistantPerMinute = 1000, 1000 }, true},
-		"a rate above it":              {func(c *quota.Config) { c.PremiumMultiplier, c.AssistantPerMinute = 1000, 1001 }, false},
-		"the same of the other policy": {func(c *quota.Config) { c.PremiumMultiplier, c.RunPerMinute, c.AssistantPerMinute = 1000, 1001, 1 }, false},
-		"a multiplier above 1000":      {func(c *quota.Config) { c.PremiumMultiplier, c.RunPerMinute, c.AssistantPerMinute = 1000.1, 1, 1 }, false},
-		"an infinite multiplier":       {func(c *quota.Config) { c.PremiumMultiplier = math.Inf(-1) }, false},
-		"a multiplier under 1":         {func(c *quota.Config) { c.PremiumMultiplier = 0 }, true},
-	} {
-		cfg := good
-		tt.change(&cfg)
-		if errs := cfg.Validate(); (len(errs) == 0) != tt.ok {
-			t.Errorf("%s: %v", name, errs)
+	for share, ok := range map[float64]bool{1: true, 0.5: true, 1e-6: true, 0: false, -1: false, 1.1: false, math.NaN(): false, 1e-7: false} {
+		if errs := (quota.Config{FallbackShare: share}).Validate(); (len(errs) == 0) != ok {
+			t.Errorf("%v: %v", share, errs)
 		}
-	}
-}
-
-// TestPolicies: a burst of 0 for the assistant is as much as its rate.
-func TestPolicies(t *testing.T) {
-	cfg := quota.Config{RunBurst: 10, RunPerMinute: 6, AssistantPerMinute: 30, PremiumMultiplier: 3}
-	if got, want := cfg.Run(), quota.NewTiers(10, 6, 3); got != want {
-		t.Errorf("run: %+v, want %+v", got, want)
-	}
-	if got, want := cfg.Assistant(), quota.NewTiers(30, 30, 3); got != want {
-		t.Errorf("assistant: %+v, want %+v", got, want)
-	}
-	cfg.AssistantBurst = 5
-	if got, want := cfg.Assistant(), quota.NewTiers(5, 30, 3); got != want {
-		t.Errorf("assistant with a burst: %+v, want %+v", got, want)
 	}
 }
 

@@ -37,10 +37,8 @@ func FuzzStores(f *testing.F) {
 		if err := rdb.FlushAll(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
-		tiers := NewTiers(1+int64(capacity%8), 1, 1+float64(multiplier)/64)
-		tiers.Plain.Interval *= 60
-		tiers.Premium.Interval *= 60
-		limits := []Limit{tiers.Plain, tiers.Premium, tiers.Plain.Scaled(0.5)}
+		tiers := Limits(1+int64(capacity%8), 1, time.Hour, 1, 1+float64(multiplier)/64)
+		limits := []Limit{tiers[0], tiers[1], tiers[0].Scaled(0.5)}
 		shared, memory := NewRedis(rdb, ""), newMemory(1000)
 		type paid struct {
 			result  Result
@@ -61,7 +59,7 @@ func FuzzStores(f *testing.F) {
 			default:
 				req := of(limits[(what+byte(i))%3], fmt.Sprint("ip", which&3))
 				if which&4 != 0 {
-					req.Buckets = append(req.Buckets, Bucket{Key: fmt.Sprint("user", which>>3), Limit: limits[(which+i)%3], MaxDebt: tiers.MaxDebt()})
+					req.Buckets = append(req.Buckets, Bucket{Key: fmt.Sprint("user", which>>3), Limit: limits[(which+i)%3], MaxDebt: MaxDebt(tiers)})
 				}
 				r1, err1 := shared.Take(t.Context(), req)
 				r2, err2 := memory.Take(t.Context(), req)
@@ -190,7 +188,7 @@ func TestRedisIsExact(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
 	store := NewRedis(rdb, "")
 	for _, perMinute := range []int64{1_000_000, 700_001} {
-		limit := NewTiers(1_000_000, perMinute, 1).Plain
+		limit := Limits(1_000_000, perMinute, time.Minute, 1)[0]
 		key := fmt.Sprint("a", perMinute)
 		// The bucket owes much, so that it is not full before the end of the test.
 		begin := time.Now().Add(limit.Span() / 2).UnixNano()

@@ -232,16 +232,16 @@ func testRefundFull(t *testing.T, s quota.Store, _ Clock) {
 }
 
 func testTierChange(t *testing.T, s quota.Store, _ Clock) {
-	for i, tiers := range []quota.Tiers{
-		quota.NewTiers(10, 6, 3), quota.NewTiers(1, 1, 1.5), quota.NewTiers(7, 3, 2.3), quota.NewTiers(40, 1, 7),
+	for i, tiers := range [][]quota.Limit{
+		quota.Limits(10, 6, time.Minute, 1, 3), quota.Limits(1, 1, time.Minute, 1, 1.5), quota.Limits(7, 3, time.Minute, 1, 2.3), quota.Limits(40, 1, time.Minute, 1, 7),
 	} {
 		plainFirst, premiumFirst := fmt.Sprint("a", i), fmt.Sprint("b", i)
-		drain(t, s, tiers.Plain, plainFirst)
-		if r := take(t, s, tiers.Premium, plainFirst); r.Taken {
+		drain(t, s, tiers[0], plainFirst)
+		if r := take(t, s, tiers[1], plainFirst); r.Taken {
 			t.Errorf("tiers %+v: an empty plain bucket had a premium token", tiers)
 		}
-		drain(t, s, tiers.Premium, premiumFirst)
-		if r := take(t, s, tiers.Plain, premiumFirst); r.Taken {
+		drain(t, s, tiers[1], premiumFirst)
+		if r := take(t, s, tiers[0], premiumFirst); r.Taken {
 			t.Errorf("tiers %+v: an empty premium bucket had a plain token", tiers)
 		}
 	}
@@ -290,7 +290,7 @@ func testWindow(t *testing.T, s quota.Store, c Clock) {
 // is so large that a stall of the machine loses none.
 func testSaturation(t *testing.T, s quota.Store, c Clock) {
 	const perMinute = 29_999
-	l := quota.NewTiers(1000, perMinute, 1).Plain
+	l := quota.Limits(1000, perMinute, time.Minute, 1)[0]
 	for take(t, s, l, "a").Taken {
 	}
 	start, n := c.Now(), 0

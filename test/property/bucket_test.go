@@ -25,7 +25,7 @@ func TestNeverAboveCapacityPlusRate(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		capacity := rapid.Int64Range(1, 20).Draw(rt, "capacity")
 		perMinute := rapid.Int64Range(1, 1_000_000).Draw(rt, "per minute")
-		limit := quota.NewTiers(capacity, perMinute, 1).Plain
+		limit := quota.Limits(capacity, perMinute, time.Minute, 1)[0]
 		steps := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) step {
 			s := step{pause: time.Duration(rapid.Int64Range(0, int64(2*limit.Interval)).Draw(rt, "pause")), keys: []string{"ip"}}
 			if rapid.Bool().Draw(rt, "with a user") {

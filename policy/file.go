@@ -4,6 +4,7 @@
 package policy
 
 import (
+	"math"
 	"net/netip"
 	"time"
 )
@@ -38,6 +39,14 @@ type Queue struct {
 	FairShare float64
 	// Shadow says that what the queue would refuse is only recorded.
 	Shadow bool
+}
+
+// Unreserved is the number of waiting jobs at which the queue is full for callers whose tier
+// may not use the reserve.
+func (q Queue) Unreserved() int {
+	// Decimal shares are not exact in binary: 10 × 0.9 is 9, not a little more.
+	const rounding = 1e-9
+	return q.MaxPending - int(math.Ceil(q.Reserve.Share*float64(q.MaxPending)-rounding))
 }
 
 // Reserve is the part of both thresholds of a queue that only some tiers may use.

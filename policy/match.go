@@ -1,0 +1,228 @@
+package policy
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// maxPath is the length in bytes of the longest path that is read. No browser or server
+// takes a longer one.
+const maxPath = 8 << 10
+
+// Match returns the policy of a request, or nil if the request is not guarded. The path
+// is the :path of the request, with its query.
+//
+// Servers read the same path in different ways. The request is guarded if any of these
+// readings is, all decoded once and without empty segments and dots:
+//
+//  1. the segments as they are,
+//  2. without parameters (;…) and control characters at the end of a segment, and without
+//     the ".." that lead above the root,
+//  3. the same, with all ".." resolved.
+//
+// If the readings fall under different policies, the one that comes first in the file
+// counts. So it does for a path that can't be read.
+func (s *Set) Match(method, path string) *Policy {
+	raw, ok := pathOnly(path)
+	if !ok || raw == "" {
+		return s.first
+	}
+	method = strings.ToUpper(method)
+	if isPlain(raw) {
+		return s.lookup(method, raw, "").policy
+	}
+	decoded := unescape(raw)
+	if strings.IndexByte(decoded, 0) >= 0 {
+		return s.first
+	}
+	best := unguarded
+	var last []string
+	for i, read := range []func(string) []string{segmentsAsTheyAre, segmentsCut, segmentsResolved} {
+		segments := read(decoded)
+		if i > 0 && slices.Equal(segments, last) {
+			continue
+		}
+		last = segments
+		if g := s.lookup(method, "/"+strings.Join(segments, "/"), escaped(segments)); g.index < best.index {
+			best = g
+		}
+	}
+	return best.policy
+}
+
+// guard is the handler of a pattern. It serves nothing: it says which policy the pattern
+// belongs to.
+type guard struct {
+	index  int
+	policy *Policy
+}
+
+func (*guard) ServeHTTP(http.ResponseWriter, *http.Request) {}
+
+// unguarded comes after all policies.
+var unguarded = &guard{index: math.MaxInt}
+
+// lookup finds the policy of a path that has no empty segments and no dots. A final slash
+// makes no difference: many servers serve both forms. rawPath is the path in escaped
+// form; it may be empty if no segment is "..", which the mux would resolve.
+func (s *Set) lookup(method, path, rawPath string) *guard {
+	if len(path) > 1 {
+		path = strings.TrimSuffix(path, "/")
+	}
+	u := url.URL{Path: path, RawPath: rawPath}
+	r := http.Request{Method: method, URL: &u}
+	h, _ := s.mux.Handler(&r)
+	if g, ok := h.(*guard); ok {
+		return g
+	}
+	// The mux redirects to the path with a final slash, or there is no such path.
+	u.Path += "/"
+	if rawPath != "" {
+		u.RawPath += "/"
+	}
+	h, _ = s.mux.Handler(&r)
+	if g, ok := h.(*guard); ok {
+		return g
+	}
+	return unguarded
+}
+
+// register adds a pattern to the mux. The error says what is wrong with the pattern.
+func register(mux *http.ServeMux, pattern string, g *guard) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%v", r)
+		}
+	}()
+	mux.Handle(pattern, g)
+	return nil
+}
+
+// pathOnly returns a :path without query and fragment. It is not ok if that is too long.
+func pathOnly(path string) (raw string, ok bool) {
+	head := path[:min(len(path), maxPath+1)]
+	if i := strings.IndexAny(head, "?#"); i >= 0 {
+		head = head[:i]
+	}
+	return head, len(head) <= maxPath
+}
+
+// plain has the bytes that all servers read in the same way.
+var plain = func() (set [256]bool) {
+	for _, c := range []byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~!$&'()*+,=:@/") {
+		set[c] = true
+	}
+	return set
+}()
+
+// isPlain says that a path has one reading only.
+func isPlain(path string) bool {
+	if path[0] != '/' {
+		return false
+	}
+	for i := range len(path) {
+		if !plain[path[i]] || path[i] == '/' && i+1 < len(path) && (path[i+1] == '/' || path[i+1] == '.') {
+			return false
+		}
+	}
+	return true
+}
+
+func segmentsAsTheyAre(path string) []string {
+	var out []string
+	for segment := range strings.SplitSeq(path, "/") {
+		if segment != "" && segment != "." {
+			out = append(out, segment)
+		}
+	}
+	return out
+}
+
+func segmentsCut(path string) []string {
+	var out []string
+	for segment := range strings.SplitSeq(path, "/") {
+		segment = cut(segment)
+		if segment == "" || segment == "." || segment == ".." && len(out) == 0 {
+			continue
+		}
+		out = append(out, segment)
+	}
+	return out
+}
+
+func segmentsResolved(path string) []string {
+	var out []string
+	for segment := range strings.SplitSeq(path, "/") {
+		switch segment = cut(segment); segment {
+		case "", ".":
+		case "..":
+			out = out[:max(0, len(out)-1)]
+		default:
+			out = append(out, segment)
+		}
+	}
+	return out
+}
+
+// cut returns a segment without its parameters. Starlette's patterns end in $, which also
+// matches before a last newline: "/run\n" is served as /run.
+func cut(segment string) string {
+	segment, _, _ = strings.Cut(segment, ";")
+	return strings.TrimRightFunc(segment, isControl)
+}
+
+func isControl(r rune) bool { return r < ' ' || r == 0x7f }
+
+// escaped returns the path of segments in escaped form if one of them is "..".
+func escaped(segments []string) string {
+	if !slices.Contains(segments, "..") {
+		return ""
+	}
+	var b strings.Builder
+	for _, segment := range segments {
+		b.WriteByte('/')
+		if segment == ".." {
+			b.WriteString("%2E%2E")
+		} else {
+			b.WriteString(url.PathEscape(segment))
+		}
+	}
+	return b.String()
+}
+
+// unescape decodes percent escapes once, as uvicorn does: an escape that is not valid
+// stays as it is.
+func unescape(s string) string {
+	if strings.IndexByte(s, '%') < 0 {
+		return s
+	}
+	out := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]) {
+			out = append(out, unhex(s[i+1])<<4|unhex(s[i+2]))
+			i += 2
+		} else {
+			out = append(out, s[i])
+		}
+	}
+	return string(out)
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+}
+
+func unhex(c byte) byte {
+	switch {
+	case c <= '9':
+		return c - '0'
+	case c >= 'a':
+		return c - 'a' + 10
+	default:
+		return c - 'A' + 10
+	}
+}

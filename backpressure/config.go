@@ -7,14 +7,10 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/internal/settings"
 )
 
-// Config is what the operator decides about the queue. Durations may be given
-// as plain seconds; the parser for that is the program's.
+// Config is how queues are watched. It is the same for all queues and does not change
+// while the gate runs; [Limits] may. Durations may be given as plain seconds; the parser
+// for that is the program's.
 type Config struct {
-	// MaxPending is the number of waiting jobs at which the queue is full; 0 switches
-	// the check off. With 40, the 41st job is not admitted.
-	MaxPending int `env:"QUEUE_MAX_PENDING" envDefault:"40"`
-	// MaxAge is the age of the oldest waiting job at which the queue is slow; 0 switches the check off.
-	MaxAge time.Duration `env:"QUEUE_MAX_AGE_SECONDS" envDefault:"600"`
 	// SampleInterval is the time between two looks at the queue.
 	SampleInterval time.Duration `env:"QUEUE_SAMPLE_INTERVAL" envDefault:"1s"`
 	// StaleAfter is the age at which a sample no longer says anything.
@@ -29,18 +25,12 @@ type Config struct {
 	PollInterval time.Duration `env:"PROMETHEUS_QUEUE_POLL_INTERVAL" envDefault:"5s"`
 }
 
-// The bounds are far from any sensible value; they catch a wrong unit.
-const (
-	maxCount = 1_000_000_000
-	day      = 24 * time.Hour
-	year     = 366 * day
-)
+// day is far from any sensible value; it catches a wrong unit.
+const day = 24 * time.Hour
 
 // Validate returns every mistake there is; each begins with the name of its variable.
 func (c Config) Validate() []error {
 	var mistakes settings.Mistakes
-	mistakes.Add("QUEUE_MAX_PENDING", settings.Within(c.MaxPending, 0, maxCount))
-	mistakes.Add("QUEUE_MAX_AGE_SECONDS", settings.Within(c.MaxAge, 0, year))
 	mistakes.Add("QUEUE_SAMPLE_INTERVAL", settings.Within(c.SampleInterval, 10*time.Millisecond, time.Hour))
 	mistakes.Add("QUEUE_STALE_AFTER", settings.Within(c.StaleAfter, time.Millisecond, day))
 	if c.StaleAfter <= c.SampleInterval {

@@ -9,11 +9,13 @@ import (
 
 func validConfig() Config {
 	return Config{
-		MaxPending: 40, MaxAge: 10 * time.Minute,
 		SampleInterval: time.Second, StaleAfter: 5 * time.Second, AdmissionWindow: 500 * time.Millisecond,
 		RetryDelay: 30 * time.Second, RetryMax: 10 * time.Minute, PollInterval: 5 * time.Second,
 	}
 }
+
+// validLimits are those of a gate without a policy file.
+func validLimits() Limits { return Limits{MaxPending: 40, MaxAge: 10 * time.Minute} }
 
 func TestConfigValidate(t *testing.T) {
 	t.Parallel()
@@ -22,10 +24,6 @@ func TestConfigValidate(t *testing.T) {
 		want   []string // the variables complained about, in order
 	}{
 		"defaults":                 {func(*Config) {}, nil},
-		"both checks off":          {func(c *Config) { c.MaxPending, c.MaxAge = 0, 0 }, nil},
-		"negative pending":         {func(c *Config) { c.MaxPending = -1 }, []string{"QUEUE_MAX_PENDING"}},
-		"absurd pending":           {func(c *Config) { c.MaxPending = 2_000_000_000 }, []string{"QUEUE_MAX_PENDING"}},
-		"negative age":             {func(c *Config) { c.MaxAge = -1 }, []string{"QUEUE_MAX_AGE_SECONDS"}},
 		"no interval":              {func(c *Config) { c.SampleInterval = 0 }, []string{"QUEUE_SAMPLE_INTERVAL"}},
 		"no stale":                 {func(c *Config) { c.StaleAfter = 0 }, []string{"QUEUE_STALE_AFTER", "QUEUE_STALE_AFTER"}},
 		"stale at once":            {func(c *Config) { c.StaleAfter = time.Second }, []string{"QUEUE_STALE_AFTER"}},
@@ -34,7 +32,7 @@ func TestConfigValidate(t *testing.T) {
 		"no retry delay":           {func(c *Config) { c.RetryDelay = 0 }, []string{"QUEUE_RETRY_DELAY"}},
 		"retry max below delay":    {func(c *Config) { c.RetryMax = time.Second }, []string{"QUEUE_RETRY_MAX"}},
 		"no poll interval":         {func(c *Config) { c.PollInterval = 0 }, []string{"PROMETHEUS_QUEUE_POLL_INTERVAL"}},
-		"every mistake at once":    {func(c *Config) { *c = Config{MaxPending: -1, MaxAge: -1} }, allVariables(t)},
+		"every mistake at once":    {func(c *Config) { *c = Config{} }, allVariables(t)},
 		"retry max equal to delay": {func(c *Config) { c.RetryMax = c.RetryDelay }, nil},
 	}
 	for name, tc := range cases {

@@ -12,13 +12,14 @@ import (
 type metrics struct {
 	pending, running, oldest prometheus.Gauge
 	workers, drainRate       prometheus.Gauge
+	limitPending, limitAge   prometheus.Gauge
 	state                    map[State]prometheus.Gauge
 
 	sampleErrors, admitErrors prometheus.Counter
 }
 
 // newMetrics registers the series; sampleAge and unused are asked at each scrape.
-func newMetrics(cfg Config, reg prometheus.Registerer, sampleAge func() float64, unused func() bool) *metrics {
+func newMetrics(reg prometheus.Registerer, sampleAge func() float64, unused func() bool) *metrics {
 	auto := promauto.With(reg)
 	gauge := func(name, help string) prometheus.Gauge {
 		return auto.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
@@ -29,7 +30,10 @@ func newMetrics(cfg Config, reg prometheus.Registerer, sampleAge func() float64,
 		oldest:    gauge("refrakt_queue_oldest_pending_seconds", "Age of the oldest waiting job since it became runnable; 0 when nothing waits, NaN while unknown."),
 		workers:   gauge("refrakt_gate_queue_live_workers", "Workers that reported lately; NaN while unknown."),
 		drainRate: gauge("refrakt_gate_queue_drain_jobs_per_second", "Observed rate at which jobs leave the queue; 0 when none were seen to, NaN while unknown."),
-		state:     make(map[State]prometheus.Gauge, len(states)),
+		// Alerts compare with these, so that they can't drift from the settings.
+		limitPending: gauge("refrakt_gate_queue_limit_pending_jobs", "Jobs waiting at which the queue is full; 0 while this is not checked."),
+		limitAge:     gauge("refrakt_gate_queue_limit_age_seconds", "Age of the oldest waiting job at which the queue is slow; 0 while this is not checked."),
+		state:        make(map[State]prometheus.Gauge, len(states)),
 	}
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "refrakt_gate_queue_sample_age_seconds",
@@ -44,10 +48,6 @@ func newMetrics(cfg Config, reg prometheus.Registerer, sampleAge func() float64,
 		}
 		return 0
 	})
-	// Alerts compare with these, so that they can't drift from the settings.
-	gauge("refrakt_gate_queue_limit_pending_jobs", "Jobs waiting at which the queue is full; 0 while this is not checked.").Set(float64(cfg.MaxPending))
-	gauge("refrakt_gate_queue_limit_age_seconds", "Age of the oldest waiting job at which the queue is slow; 0 while this is not checked.").Set(cfg.MaxAge.Seconds())
-
 	byState := auto.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "refrakt_gate_queue_state",
 		Help: "1 for the state the queue is in, 0 for the others.",
@@ -62,6 +62,12 @@ func newMetrics(cfg Config, reg prometheus.Registerer, sampleAge func() float64,
 	m.sampleErrors = byOp.WithLabelValues("sample")
 	m.admitErrors = byOp.WithLabelValues("admit")
 	return m
+}
+
+// showLimits sets the gauges of the limits.
+func (m *metrics) showLimits(l Limits) {
+	m.limitPending.Set(float64(l.MaxPending))
+	m.limitAge.Set(l.MaxAge.Seconds())
 }
 
 // show sets the gauges from a sample, nil if none is recent.

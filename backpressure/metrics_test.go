@@ -83,7 +83,7 @@ refrakt_queue_running_jobs 0
 func TestMetricsLint(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
-	NewMonitor(validConfig(), nil, reg, slog.New(slog.DiscardHandler))
+	NewMonitor(validConfig(), validLimits(), nil, reg, slog.New(slog.DiscardHandler))
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -101,10 +101,10 @@ func TestMetricsLint(t *testing.T) {
 func wantMetrics(t *testing.T, s *snapshot, want string) {
 	t.Helper()
 	reg := prometheus.NewRegistry()
-	m := NewMonitor(validConfig(), nil, reg, slog.New(slog.DiscardHandler))
+	m := NewMonitor(validConfig(), validLimits(), nil, reg, slog.New(slog.DiscardHandler))
 	if s != nil {
 		s.at = time.Now()
-		s.applyThresholds(m.cfg, nil)
+		s.applyThresholds(m.bounds.Load(), nil)
 		m.newest.Store(s)
 		m.publish()
 	}

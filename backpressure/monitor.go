@@ -25,7 +25,7 @@ type snapshot struct {
 
 	at         time.Time // when the sample was begun, with the monotonic clock
 	flow       flow
-	full, slow bool // with hysteresis, see applyThresholds
+	full, slow [classes]bool // with hysteresis, see applyThresholds
 }
 
 // refusal is the newest answer to an admission that the queue is full.
@@ -60,8 +60,9 @@ type Monitor struct {
 	queue   Queue
 	breaker *breaker.Breaker
 	metrics *metrics
+	bounds  atomic.Pointer[bounds]
 	newest  atomic.Pointer[snapshot]
-	refused atomic.Pointer[refusal] // nil: none yet
+	refused [classes]atomic.Pointer[refusal] // nil: none yet
 
 	slots        slots
 	usage        usage
@@ -88,7 +89,7 @@ const (
 
 // NewMonitor returns a monitor that knows nothing yet; cfg must be valid. The queue
 // is not asked before Sample, Run or Admit.
-func NewMonitor(cfg Config, queue Queue, reg prometheus.Registerer, log *slog.Logger) *Monitor {
+func NewMonitor(cfg Config, limits Limits, queue Queue, reg prometheus.Registerer, log *slog.Logger) *Monitor {
 	m := &Monitor{
 		cfg:   cfg,
 		queue: queue,
@@ -100,9 +101,29 @@ func NewMonitor(cfg Config, queue Queue, reg prometheus.Registerer, log *slog.Lo
 		used:      condition.New(log, "the queue looks unused", "the queue is used"),
 	}
 	breaker.Register(reg, "queue", m.breaker.Open)
-	m.metrics = newMetrics(cfg, reg, m.sampleAge, m.usage.unused.Load)
+	m.metrics = newMetrics(reg, m.sampleAge, m.usage.unused.Load)
+	m.SetLimits(limits)
 	m.publish()
 	return m
+}
+
+// SetLimits puts other limits in force. They apply to the newest sample at once. What is
+// known of the queue stays: the drain rate, and for the hysteresis which states it was in.
+func (m *Monitor) SetLimits(l Limits) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	defer m.publishChange()
+	b := newBounds(l)
+	m.bounds.Store(b)
+	m.metrics.showLimits(l)
+	for c := range m.refused {
+		m.refused[c].Store(nil)
+	}
+	if s := m.newest.Load(); s != nil {
+		again := *s
+		again.applyThresholds(b, s)
+		m.newest.Store(&again)
+	}
 }
 
 // admitQuiet is how long admissions must succeed until the log reports that they work
@@ -168,7 +189,7 @@ func (m *Monitor) Sample(ctx context.Context) error {
 	here := m.admittedHere.Load()
 	s := &snapshot{Sample: r, at: at, flow: m.drain.observe(at, r, here-m.counted)}
 	m.counted = here
-	s.applyThresholds(m.cfg, m.newest.Load())
+	s.applyThresholds(m.bounds.Load(), m.newest.Load())
 	m.newest.Store(s)
 	m.slots.forget(at)
 	m.usage.observe(r)
@@ -191,9 +212,10 @@ func (m *Monitor) Problem() string {
 	return "queue: " + errUnused.Error()
 }
 
-// State is that of the newest sample, without I/O or locks.
+// State is that of the newest sample for callers without the reserved places, which are
+// shed first. It needs no I/O and no locks.
 func (m *Monitor) State() State {
-	state, _ := judge(m.cfg, m.newest.Load(), time.Now())
+	state, _ := judge(m.cfg, m.bounds.Load().of[plain], m.newest.Load(), time.Now())
 	return state
 }
 
@@ -202,20 +224,20 @@ func (m *Monitor) State() State {
 // just now: the depth moves faster than samples are taken, and room must not stay empty
 // until the next. What was seen full before that is provisional.
 func (m *Monitor) Shed(a Asker, addsJob bool) Verdict {
-	s, now := m.newest.Load(), time.Now()
-	if r := m.refused.Load(); addsJob && r.speaks(now) {
-		return m.verdict(a.Address, StateFull, roomWait(m.cfg, r.pending, m.flow(now)))
+	s, now, to := m.newest.Load(), time.Now(), m.bounds.Load().seen(a)
+	if r := m.refused[to.class].Load(); addsJob && r.speaks(now) {
+		return m.verdict(a.Address, StateFull, roomWait(m.cfg, to, r.pending, m.flow(now)))
 	}
-	state, wait := judge(m.cfg, s, now)
+	state, wait := judge(m.cfg, to, s, now)
 	if !addsJob || state != StateFull {
 		return m.verdict(a.Address, state, wait)
 	}
-	if s.Pending >= int64(m.cfg.MaxPending) && now.Sub(s.at) < justNow {
-		return m.verdict(a.Address, StateFull, roomWait(m.cfg, s.Pending, s.flow))
+	if s.Pending >= int64(to.pending) && now.Sub(s.at) < justNow {
+		return m.verdict(a.Address, StateFull, roomWait(m.cfg, to, s.Pending, s.flow))
 	}
-	apart := m.cfg
-	apart.MaxPending = 0
-	if state, wait := judge(apart, s, now); state != StateOK {
+	apart := to
+	apart.pending = 0
+	if state, wait := judge(m.cfg, apart, s, now); state != StateOK {
 		return m.verdict(a.Address, state, wait)
 	}
 	v := m.verdict(a.Address, StateFull, wait)
@@ -284,7 +306,7 @@ func (m *Monitor) publishChange() {
 // show.
 func (m *Monitor) current() (*snapshot, shown) {
 	s, now := m.newest.Load(), time.Now()
-	state, _ := judge(m.cfg, s, now)
+	state, _ := judge(m.cfg, m.bounds.Load().of[plain], s, now)
 	if !fresh(m.cfg, s, now) {
 		s = nil
 	}

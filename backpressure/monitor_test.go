@@ -37,12 +37,12 @@ func (f *fakeQueue) Sample(ctx context.Context, since Cursor) (Sample, error) {
 	return f.r, f.err
 }
 
-func (f *fakeQueue) Admit(ctx context.Context, _ int, _ time.Duration) (Admission, error) {
+func (f *fakeQueue) Admit(ctx context.Context, _ Place, _ time.Duration) (Admission, error) {
 	return f.admit(ctx)
 }
 
 func newTestMonitor(cfg Config, q Queue) *Monitor {
-	return NewMonitor(cfg, q, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	return NewMonitor(cfg, validLimits(), q, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 }
 
 func must(t *testing.T, err error) {
@@ -69,7 +69,7 @@ func (f *fakeQueue) count() int {
 func startFake(t *testing.T, cfg Config, f *fakeQueue) (*Monitor, *bytes.Buffer) {
 	t.Helper()
 	var log bytes.Buffer
-	m := NewMonitor(cfg, f, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&log, nil)))
+	m := NewMonitor(cfg, validLimits(), f, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&log, nil)))
 	wantState(t, m, StateUnknown) // before the first sample
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -192,7 +192,7 @@ func TestStateDoesNotFlap(t *testing.T) {
 				changes, before = changes+1, state
 			}
 			after(justNow)
-			if v := m.Shed("ann", true); v.State == StateFull && !v.Provisional {
+			if v := m.Shed(Asker{Address: "ann"}, true); v.State == StateFull && !v.Provisional {
 				t.Fatalf("second %d: %s %v after the sample, want that Admit is asked", second, v.State, justNow)
 			}
 		}
@@ -217,7 +217,7 @@ func TestShed(t *testing.T) {
 			provisional bool
 		}
 		ask := func(addsJob bool) said {
-			v := m.Shed("ann", addsJob)
+			v := m.Shed(Asker{Address: "ann"}, addsJob)
 			return said{v.State, v.Provisional}
 		}
 		want := func(why string, want said, without State) {
@@ -234,7 +234,7 @@ func TestShed(t *testing.T) {
 		want("just sampled full", said{state: StateFull}, StateFull)
 		after(justNow)
 		want("sampled full a while ago", said{StateFull, true}, StateFull)
-		m.refused.Store(&refusal{at: time.Now(), pending: 45})
+		m.refused[plain].Store(&refusal{at: time.Now(), pending: 45})
 		want("just refused", said{state: StateFull}, StateFull)
 		after(justNow)
 		want("refused a while ago", said{StateFull, true}, StateFull)
@@ -251,9 +251,9 @@ func TestShed(t *testing.T) {
 		f.set(Sample{Pending: 30, OldestAge: time.Minute, AgeKnown: true}, nil)
 		must(t, m.Sample(t.Context()))
 		want("room again", said{state: StateOK}, StateOK)
-		m.refused.Store(&refusal{at: time.Now(), pending: 45})
+		m.refused[plain].Store(&refusal{at: time.Now(), pending: 45})
 		want("just refused, after a sample with room", said{state: StateFull}, StateOK)
-		m.Admitted("ann", Admission{Admitted: true}, false)
+		m.Admitted(Asker{Address: "ann"}, Admission{Admitted: true}, false)
 		want("another one was admitted since", said{state: StateOK}, StateOK)
 	})
 }
@@ -312,7 +312,7 @@ func TestSlowSamplesOpenTheBreaker(t *testing.T) {
 				t.Fatal("a late answer closed the breaker")
 			}
 			wantState(t, m, StateOK)
-			if v := m.Admit(t.Context(), "ann"); v.State != StateUnknown {
+			if v := m.Admit(t.Context(), Asker{Address: "ann"}); v.State != StateUnknown {
 				t.Errorf("state %s, want unknown", v.State)
 			}
 		}
@@ -369,7 +369,7 @@ func TestSampleCallerGone(t *testing.T) {
 
 func wantState(t *testing.T, m *Monitor, want State) {
 	t.Helper()
-	v := m.Shed("ann", false)
+	v := m.Shed(Asker{Address: "ann"}, false)
 	if v.State != want || (v.RetryAfter == nil) != (want == StateOK) {
 		t.Fatalf("state %s, want %s", v.State, want)
 	}

@@ -47,45 +47,47 @@ type Verdict struct {
 // sent away together don't come back together.
 const maxJitter = 0.2
 
-// judge applies the thresholds to the newest sample (nil: none yet). The wait is
-// without jitter.
-func judge(cfg Config, s *snapshot, now time.Time) (State, time.Duration) {
-	if cfg.MaxPending == 0 && cfg.MaxAge == 0 {
+// judge applies the thresholds of a caller to the newest sample (nil: none yet). The wait
+// is without jitter.
+func judge(cfg Config, to thresholds, s *snapshot, now time.Time) (State, time.Duration) {
+	if to.pending == 0 && to.age == 0 {
 		return StateOK, 0
 	}
 	if !fresh(cfg, s, now) {
 		return StateUnknown, cfg.RetryDelay
 	}
-	if cfg.MaxPending > 0 && s.full {
-		wait := fullWait(cfg, s)
-		if s.slow {
-			wait = max(wait, slowWait(cfg, s))
+	if to.pending > 0 && s.full[to.class] {
+		wait := fullWait(cfg, to, s)
+		if s.slow[to.class] {
+			wait = max(wait, slowWait(cfg, to, s))
 		}
 		return StateFull, wait
 	}
-	if cfg.MaxAge == 0 {
+	if to.age == 0 {
 		return StateOK, 0
 	}
 	if !s.AgeKnown {
 		return StateUnknown, cfg.RetryDelay
 	}
-	if s.slow {
-		return StateSlow, slowWait(cfg, s)
+	if s.slow[to.class] {
+		return StateSlow, slowWait(cfg, to, s)
 	}
 	return StateOK, 0
 }
 
-// applyThresholds sets full and slow with hysteresis: a state begins at its threshold
-// and ends below nine tenths of it. With a threshold of 40, full begins at 40 jobs and
-// ends at 35. So a queue that moves around a threshold does not change its state with
-// every sample. before is the sample before, nil if there is none.
-func (s *snapshot) applyThresholds(cfg Config, before *snapshot) {
-	wasFull, wasSlow := false, false
+// applyThresholds sets full and slow for each class, with hysteresis: a state begins at
+// its threshold and ends below nine tenths of it. With a threshold of 40, full begins at
+// 40 jobs and ends at 35. So a queue that moves around a threshold does not change its
+// state with every sample. before is the sample before, nil if there is none.
+func (s *snapshot) applyThresholds(b *bounds, before *snapshot) {
+	var wasFull, wasSlow [classes]bool
 	if before != nil {
 		wasFull, wasSlow = before.full, before.slow
 	}
-	s.full = over(float64(s.Pending), float64(cfg.MaxPending), wasFull)
-	s.slow = s.AgeKnown && over(s.OldestAge.Seconds(), cfg.MaxAge.Seconds(), wasSlow)
+	for c, to := range b.of {
+		s.full[c] = over(float64(s.Pending), float64(to.pending), wasFull[c])
+		s.slow[c] = s.AgeKnown && over(s.OldestAge.Seconds(), to.age.Seconds(), wasSlow[c])
+	}
 }
 
 // over reports whether value is at or above its threshold, or was and has not gone
@@ -105,20 +107,20 @@ func fresh(cfg Config, s *snapshot, now time.Time) bool {
 }
 
 // roomWait is the time until the queue is one job below the limit.
-func roomWait(cfg Config, pending int64, f flow) time.Duration {
-	return drainTime(cfg, float64(pending-int64(cfg.MaxPending)+1), f, 0)
+func roomWait(cfg Config, to thresholds, pending int64, f flow) time.Duration {
+	return drainTime(cfg, float64(pending-int64(to.pending)+1), f, 0)
 }
 
 // fullWait is the time until a sample finds the queue no longer full.
-func fullWait(cfg Config, s *snapshot) time.Duration {
-	return drainTime(cfg, float64(s.Pending)-math.Ceil(hysteresis*float64(cfg.MaxPending))+1, s.flow, cfg.SampleInterval)
+func fullWait(cfg Config, to thresholds, s *snapshot) time.Duration {
+	return drainTime(cfg, float64(s.Pending)-math.Ceil(hysteresis*float64(to.pending))+1, s.flow, cfg.SampleInterval)
 }
 
 // slowWait is the time until a sample finds no job too old. The number of jobs that
 // are too old is estimated as if jobs had come evenly since the oldest did. Jobs grow
 // older while those before them are taken.
-func slowWait(cfg Config, s *snapshot) time.Duration {
-	jobs, over := float64(s.Pending), (s.OldestAge - time.Duration(hysteresis*float64(cfg.MaxAge))).Seconds()
+func slowWait(cfg Config, to thresholds, s *snapshot) time.Duration {
+	jobs, over := float64(s.Pending), (s.OldestAge - time.Duration(hysteresis*float64(to.age))).Seconds()
 	if s.flow.perSecond > 0 {
 		if younger := s.OldestAge.Seconds()/jobs - 1/s.flow.perSecond; younger*jobs > over { // with each job
 			jobs = over / younger

@@ -23,8 +23,8 @@ func TestJudge(t *testing.T) {
 		s.at = now.Add(-by)
 		return s
 	}
-	only := func(pending int, age time.Duration) func(*Config) {
-		return func(c *Config) { c.MaxPending, c.MaxAge = pending, age }
+	only := func(pending int, age time.Duration) Limits {
+		return Limits{MaxPending: pending, MaxAge: age}
 	}
 	both := only(40, 600*time.Second)
 	const delay, longest = 30 * time.Second, 600 * time.Second
@@ -34,7 +34,7 @@ func TestJudge(t *testing.T) {
 	}
 
 	cases := map[string]struct {
-		cfg   func(*Config)
+		to    Limits
 		s     *snapshot
 		state State
 		wait  time.Duration
@@ -80,12 +80,11 @@ func TestJudge(t *testing.T) {
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg := validConfig()
-			tc.cfg(&cfg)
+			b := newBounds(tc.to)
 			if tc.s != nil {
-				tc.s.applyThresholds(cfg, nil)
+				tc.s.applyThresholds(b, nil)
 			}
-			state, wait := judge(cfg, tc.s, now)
+			state, wait := judge(validConfig(), b.of[plain], tc.s, now)
 			if diff := wait - tc.wait; state != tc.state || diff.Abs() > time.Microsecond {
 				t.Errorf("%s after %s, want %s after %s", state, wait, tc.state, tc.wait)
 			}
@@ -95,7 +94,7 @@ func TestJudge(t *testing.T) {
 
 func TestThresholds(t *testing.T) {
 	t.Parallel()
-	cfg := validConfig() // 40 jobs, 600 s
+	b := newBounds(validLimits()) // 40 jobs, 600 s
 	before := new(snapshot)
 	for i, step := range []struct {
 		pending int64
@@ -111,9 +110,9 @@ func TestThresholds(t *testing.T) {
 		{41, 0, true, false},
 	} {
 		s := &snapshot{Sample: Sample{Pending: step.pending, OldestAge: step.age, AgeKnown: true}}
-		s.applyThresholds(cfg, before)
-		if s.full != step.full || s.slow != step.slow {
-			t.Errorf("step %d: full %v, slow %v, want %v, %v", i, s.full, s.slow, step.full, step.slow)
+		s.applyThresholds(b, before)
+		if s.full[plain] != step.full || s.slow[plain] != step.slow {
+			t.Errorf("step %d: full %v, slow %v, want %v, %v", i, s.full[plain], s.slow[plain], step.full, step.slow)
 		}
 		before = s
 	}

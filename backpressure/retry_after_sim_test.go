@@ -33,7 +33,7 @@ func (q *drainedQueue) Sample(_ context.Context, since Cursor) (Sample, error) {
 	return s, nil
 }
 
-func (q *drainedQueue) Admit(context.Context, int, time.Duration) (Admission, error) {
+func (q *drainedQueue) Admit(context.Context, Place, time.Duration) (Admission, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.pending >= q.limit {
@@ -176,7 +176,7 @@ type asked struct {
 func askWhileItDrains(t *testing.T, delay time.Duration, rate float64, pause func() time.Duration) (all []asked) {
 	cfg := validConfig()
 	cfg.RetryDelay, cfg.RetryMax = delay, time.Hour
-	q := &drainedQueue{limit: cfg.MaxPending, pending: 6 * cfg.MaxPending}
+	q := &drainedQueue{limit: validLimits().MaxPending, pending: 6 * validLimits().MaxPending}
 	startGates(t, q, cfg, 1, pause, func(ctx context.Context, gates []*Monitor) {
 		var at []time.Time
 		for {
@@ -185,7 +185,7 @@ func askWhileItDrains(t *testing.T, delay time.Duration, rate float64, pause fun
 			if gates[0].flow(time.Now()).jobs < 10 {
 				continue // no rate is known so early
 			}
-			state, wait := gates[0].tryAdmit(ctx)
+			state, wait := gates[0].tryAdmit(ctx, Asker{})
 			if state == StateOK {
 				break
 			}
@@ -249,13 +249,13 @@ type crowd struct {
 func playCrowd(t *testing.T, size int, delay time.Duration, n int, rate float64, pause func() time.Duration, others float64) *crowd {
 	cfg := validConfig()
 	cfg.RetryDelay = delay
-	q := &drainedQueue{limit: cfg.MaxPending, pending: cfg.MaxPending}
+	q := &drainedQueue{limit: validLimits().MaxPending, pending: validLimits().MaxPending}
 	var c crowd
 	startGates(t, q, cfg, n, pause, func(ctx context.Context, gates []*Monitor) {
 		random := rand.New(rand.NewPCG(5, 1))
 		for range max(int(30*rate), 2*drainJobs) { // the rate becomes known, and each gate's share
 			sleep(ctx, evenly(rate, 0)())
-			gates[random.IntN(n)].Admit(ctx, "before the crowd")
+			gates[random.IntN(n)].Admit(ctx, Asker{Address: "before the crowd"})
 		}
 		var clients sync.WaitGroup
 		for i := range size {
@@ -277,9 +277,9 @@ func (c *crowd) come(ctx context.Context, name string, gates []*Monitor) {
 	for back := false; ; back = true {
 		c.mu.Lock() // one after the other, as Redis has them
 		m := gates[rand.IntN(len(gates))]
-		v := m.Shed(name, true)
+		v := m.Shed(Asker{Address: name}, true)
 		if v.State != StateFull || v.Provisional {
-			v = m.Admit(ctx, name)
+			v = m.Admit(ctx, Asker{Address: name})
 		}
 		if back {
 			c.back++

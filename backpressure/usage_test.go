@@ -35,10 +35,10 @@ func TestUnusedQueue(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log strings.Builder
 				reg := prometheus.NewRegistry()
-				cfg := validConfig()
-				cfg.MaxPending = c.maxJobs
+				limits := validLimits()
+				limits.MaxPending = c.maxJobs
 				f := &fakeQueue{admit: func(context.Context) (Admission, error) { return Admission{Admitted: true}, nil }}
-				m := NewMonitor(cfg, f, reg, slog.New(slog.NewTextHandler(&log, nil)))
+				m := NewMonitor(validConfig(), limits, f, reg, slog.New(slog.NewTextHandler(&log, nil)))
 				sample := func(s Sample) {
 					f.set(s, nil)
 					must(t, m.Sample(t.Context()))
@@ -51,7 +51,7 @@ func TestUnusedQueue(t *testing.T) {
 					}
 					for range 5 {
 						if c.requests {
-							m.Admit(t.Context(), "ann")
+							m.Admit(t.Context(), Asker{Address: "ann"})
 						}
 					}
 					sample(Sample{AgeKnown: true})
@@ -59,7 +59,7 @@ func TestUnusedQueue(t *testing.T) {
 				}
 				after(10 * time.Second)
 				if c.requests {
-					m.Admit(t.Context(), "ann")
+					m.Admit(t.Context(), Asker{Address: "ann"})
 				}
 				for range 3 {
 					sample(Sample{AgeKnown: true})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/refrakt-hub/refrakt-gate/backpressure"
 	"github.com/refrakt-hub/refrakt-gate/backpressure/saq"
 	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
 )
@@ -33,7 +34,7 @@ func TestNoCallIsLong(t *testing.T) {
 		return 1`, nil, first).Err())
 	}
 	c := unstarted(rdb)
-	queue := saq.New(saq.Config{QueueName: jobsQueue}, rdb)
+	queue := saq.New(jobsQueue, rdb)
 	must(t, rdb.ConfigResetStat(t.Context()).Err())
 	for range 100 {
 		must(t, rdb.Eval(t.Context(), "for i = 1, 1000 do redis.call('STRLEN', KEYS[1]) end return 1", []string{"saq:job:training:1"}).Err())
@@ -55,7 +56,7 @@ func TestNoCallIsLong(t *testing.T) {
 	}
 	must(t, rdb.ConfigResetStat(t.Context()).Err())
 	for range 20 {
-		_, err := queue.Admit(t.Context(), 2*jobs, time.Minute)
+		_, err := queue.Admit(t.Context(), backpressure.Place{Limit: 2 * jobs}, time.Minute)
 		must(t, err)
 		// The job that was last is searched for in vain.
 		must(t, rdb.HSet(t.Context(), "refrakt:gate:admissions:training", "tail", "saq:job:training:gone!").Err())

@@ -87,7 +87,7 @@ var _ Queue = (*saq.Queue)(nil)
 // unstarted is a counter whose steps the test takes.
 func unstarted(rdb redis.UniversalClient) *counter {
 	reg := prometheus.NewRegistry()
-	queue := saq.New(saq.Config{QueueName: jobsQueue}, rdb)
+	queue := saq.New(jobsQueue, rdb)
 	cfg := Config{Sources: Sources{"api", "assistant"}}
 	return &counter{Counter: New(cfg, jobsQueue, queue, rdb, reg, slog.New(slog.DiscardHandler)), reg: reg}
 }

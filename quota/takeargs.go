@@ -20,9 +20,11 @@ func (s *Redis) appendArgs(args []any, command, script string, batch []*member) 
 			args = append(args, &m.req.Buckets[i].Key) // a pointer costs no allocation
 		}
 	}
-	queue := queueOf(batch)
-	for i := range queue.Keys {
-		args = append(args, &queue.Keys[i])
+	place := placeOf(batch)
+	if place.Queue != nil {
+		for i := range place.Queue.Keys {
+			args = append(args, &place.Queue.Keys[i])
+		}
 	}
 	args[2] = len(args) - 3
 	runs, at := 0, len(args)
@@ -33,17 +35,20 @@ func (s *Redis) appendArgs(args []any, command, script string, batch []*member) 
 		runs, batch = runs+1, batch[n:]
 	}
 	args[at] = runs
-	return append(args, queue.Args...)
+	if place.Queue != nil {
+		args = append(append(args, place.Limit), place.Queue.Args...)
+	}
+	return args
 }
 
-// queueOf returns the queue that the requests of a batch ask for places.
-func queueOf(batch []*member) Queue {
+// placeOf returns a place that the requests of a batch ask for.
+func placeOf(batch []*member) Place {
 	for _, m := range batch {
 		if m.req.Place.Queue != nil {
-			return *m.req.Place.Queue
+			return m.req.Place
 		}
 	}
-	return Queue{}
+	return Place{}
 }
 
 // runOf is how many requests, from the first on, have the same shape.

@@ -26,9 +26,10 @@ var admitScript = redis.NewScript(payloadLua + admissionLua + admitLua)
 // else, as Admit gives them alone. See places.lua.
 var PlacesLua = payloadLua + admissionLua + placesLua
 
-// Places returns the keys and arguments of the queue for such a script.
-func (q *Queue) Places(maxPending int, window time.Duration) (keys []string, args []any) {
-	return q.admitKeys(), q.admitArgs(maxPending, window)
+// Places returns the keys and arguments of the queue for such a script. The limit, the
+// share and the caller come with each request.
+func (q *Queue) Places(window time.Duration) (keys []string, args []any) {
+	return q.admitKeys(), []any{window.Milliseconds(), q.json}
 }
 
 func (q *Queue) admitKeys() []string {

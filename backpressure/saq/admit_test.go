@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/refrakt-hub/refrakt-gate/backpressure"
 	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
 	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
 )
@@ -19,12 +20,12 @@ const longWindow = 30 * time.Second
 
 const limit = 40
 
-func newQueue(rdb Redis) *Queue { return New(Config{QueueName: "default"}, rdb) }
+func newQueue(rdb Redis) *Queue { return New("default", rdb) }
 
 // admits asks once.
 func admits(t *testing.T, q *Queue, window time.Duration) bool {
 	t.Helper()
-	a, err := q.Admit(t.Context(), limit, window)
+	a, err := q.Admit(t.Context(), backpressure.Place{Limit: limit}, window)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +60,7 @@ func TestAdmitConcurrently(t *testing.T) {
 			var wg sync.WaitGroup
 			for i := range 300 {
 				wg.Go(func() {
-					switch a, err := queues[i%replicas].Admit(t.Context(), limit, longWindow); {
+					switch a, err := queues[i%replicas].Admit(t.Context(), backpressure.Place{Limit: limit}, longWindow); {
 					case err != nil:
 						t.Error(err)
 					case a.Admitted:

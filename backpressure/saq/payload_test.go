@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/refrakt-hub/refrakt-gate/backpressure"
 	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
 	"github.com/refrakt-hub/refrakt-gate/jobmetrics/job"
 )
@@ -64,7 +65,7 @@ func (p payload) text(queue, key, status string) string {
 func TestRunnable(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
-	q := New(Config{QueueName: "q"}, rdb)
+	q := New("q", rdb)
 	retry := func(fields string) string { return `"queued":1000,"touched":5000,"status":"queued",` + fields }
 	for name, c := range map[string]struct {
 		fields string
@@ -121,7 +122,7 @@ func TestRunnable(t *testing.T) {
 func TestReadNothing(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
-	q := New(Config{QueueName: "q"}, rdb)
+	q := New("q", rdb)
 	for _, text := range []string{
 		"no JSON", "\x80\x04pickle", `{"queue":"q","queued":17000`, "[1]", "null", `"text"`, "7",
 		`{"queue":"other","status":"queued"}`, `{"queue":"q","status":"new"}`, `{"queue":"q"}`, `{"queue":"q","status":"paused"}`,
@@ -143,7 +144,7 @@ func TestReadNothing(t *testing.T) {
 func TestSource(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
-	q := New(Config{QueueName: "q"}, rdb)
+	q := New("q", rdb)
 	large := strings.Repeat("x", 1<<20)
 	for kwargs, want := range map[string]string{
 		`{"source": "api"}`: "api", `{"source": 7}`: job.SourceOther, `{"source": ["api"]}`: job.SourceOther, `{"source": {"source": "x"}}`: job.SourceOther,
@@ -167,7 +168,7 @@ func TestSource(t *testing.T) {
 func TestLargePayloads(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
-	q := New(Config{QueueName: "q"}, rdb)
+	q := New("q", rdb)
 	fake := `"queue": "q", "key": "0", "attempts": 7, "queued": 9, "status": "failed", "meta": {}`
 	quoted := strings.ReplaceAll(fake, `"`, `\"`)
 	fields := `, "attempts": 1, "queued": 1000, "started": 2000, "touched": 5000`
@@ -242,7 +243,7 @@ func TestAdmitCountsEveryNewJob(t *testing.T) {
 		"nested deep":            {kwargs: `{"x": ` + strings.Repeat("[", 900) + strings.Repeat("]", 900) + `}`, meta: `{"x": ` + strings.Repeat("[", 900) + strings.Repeat("]", 900) + `}`},
 		"many fields of the job": {kwargs: `{"x": [` + strings.Repeat(`{"queue": "q", "key": "0", "error": "x"}, `, 2000) + `1]}`},
 	} {
-		q := New(Config{QueueName: strings.ReplaceAll(name, " ", "-")}, rdb)
+		q := New(strings.ReplaceAll(name, " ", "-"), rdb)
 		if p.more == "" {
 			p.more = `, "queued": 1`
 		}
@@ -276,7 +277,7 @@ func TestAdmitKnowsReturnedJobs(t *testing.T) {
 			"scheduled": {more: `, "scheduled": 5, "queued": 1`},
 		} {
 			p.kwargs = `{"x": "` + large + `"}`
-			q := New(Config{QueueName: fmt.Sprint(name, size)}, rdb)
+			q := New(fmt.Sprint(name, size), rdb)
 			put(t, rdb, q, payload{more: `, "queued": 1`}.text(q.name, "waiting", "queued"))
 			var ids []string
 			for i := range 20 { // held by workers, or not due yet
@@ -302,7 +303,7 @@ func TestAdmitKnowsReturnedJobs(t *testing.T) {
 // read are the job's own, of a large payload too.
 func FuzzPayload(f *testing.F) {
 	rdb := redistest.Start(f).Client(f)
-	q := New(Config{QueueName: "q"}, rdb)
+	q := New("q", rdb)
 	for seed := range uint64(40) {
 		f.Add(seed, uint16(seed*200))
 	}
@@ -446,7 +447,7 @@ func (c costs) String() string { return fmt.Sprintf("%v, STRLEN %v", c.times, c.
 func measure(t *testing.T, rdb *redis.Client, jobs int, p payload) costs {
 	t.Helper()
 	must(t, rdb.FlushDB(t.Context()).Err())
-	q := New(Config{QueueName: "q"}, rdb)
+	q := New("q", rdb)
 	put(t, rdb, q, payload{more: `, "queued": 1000`}.text("q", "0", "queued"))
 	if !admits(t, q, longWindow) { // the others stand behind this job then
 		t.Fatal("a queue with one job is full")
@@ -479,7 +480,7 @@ func measure(t *testing.T, rdb *redis.Client, jobs int, p payload) costs {
 		must(t, rdb.HSet(t.Context(), q.windowKey(), window).Err())
 		must(t, rdb.HSet(t.Context(), q.windowKey(), "flight", jobs, "count", jobs).Err())
 		least("admission", "evalsha", func() error {
-			_, err := q.Admit(t.Context(), 1000, longWindow)
+			_, err := q.Admit(t.Context(), backpressure.Place{Limit: 1000}, longWindow)
 			return err
 		})
 		least("reading", "evalsha", func() error {

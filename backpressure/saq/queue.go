@@ -6,46 +6,16 @@ package saq
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/refrakt-hub/refrakt-gate/backpressure"
-	"github.com/refrakt-hub/refrakt-gate/internal/settings"
 )
-
-// Config says which queue it is.
-type Config struct {
-	// QueueName is the name of the SAQ queue, as in Queue.from_url(url, name="default").
-	QueueName string `env:"QUEUE_NAME" envDefault:"default"`
-}
-
-const maxNameBytes = 256
-
-// Validate returns every mistake; each begins with the name of its variable.
-func (c Config) Validate() []error {
-	var mistakes settings.Mistakes
-	mistakes.Add("QUEUE_NAME", validName(c.QueueName))
-	return mistakes
-}
-
-func validName(name string) error {
-	switch {
-	case name == "":
-		return errors.New("the name is empty")
-	case len(name) > maxNameBytes:
-		return fmt.Errorf("the name has %d bytes, more than %d", len(name), maxNameBytes)
-	case !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }):
-		return fmt.Errorf("%q contains spaces or control characters", name)
-	}
-	return nil
-}
 
 // Redis is what the package needs of a client. The client must not retry by itself:
 // a repeated admission would count twice.
@@ -69,8 +39,8 @@ type Queue struct {
 var _ backpressure.Queue = (*Queue)(nil)
 
 // New returns the queue with this name in rdb.
-func New(cfg Config, rdb Redis) *Queue {
-	return &Queue{rdb: rdb, name: cfg.QueueName, json: jsonString(cfg.QueueName)}
+func New(name string, rdb Redis) *Queue {
+	return &Queue{rdb: rdb, name: name, json: jsonString(name)}
 }
 
 // jsonString is s as Python's json module writes it: in ASCII.

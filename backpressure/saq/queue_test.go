@@ -37,7 +37,7 @@ func TestSAQ(t *testing.T) {
 			runSAQ(t, server, "training", scenario, &want)
 
 			before := redisMillis(t, rdb)
-			got, err := New(Config{QueueName: "training"}, rdb).Sample(t.Context(), nil)
+			got, err := New("training", rdb).Sample(t.Context(), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -62,10 +62,10 @@ func TestSAQKeys(t *testing.T) {
 	var saq struct{ Queued, Active, Stats, Element, Payload string }
 	runSAQ(t, server, "training", "keys", &saq)
 	for got, want := range map[string]string{
-		New(Config{QueueName: "training"}, nil).queuedKey(): saq.Queued,
-		New(Config{QueueName: "training"}, nil).activeKey(): saq.Active,
-		New(Config{QueueName: "training"}, nil).statsKey():  saq.Stats,
-		saq.Element: saq.Payload, // an element is the payload's key
+		New("training", nil).queuedKey(): saq.Queued,
+		New("training", nil).activeKey(): saq.Active,
+		New("training", nil).statsKey():  saq.Stats,
+		saq.Element:                      saq.Payload, // an element is the payload's key
 	} {
 		if got != want {
 			t.Errorf("key %q, SAQ has %q", got, want)
@@ -93,12 +93,12 @@ func TestSampleHeads(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			queue := strings.ReplaceAll(name, " ", "-")
 			for i := range tc.gone {
-				rdb.RPush(t.Context(), New(Config{QueueName: queue}, nil).queuedKey(), fmt.Sprintf("saq:job:%s:gone%d", queue, i))
+				rdb.RPush(t.Context(), New(queue, nil).queuedKey(), fmt.Sprintf("saq:job:%s:gone%d", queue, i))
 			}
 			id := "saq:job:" + queue + ":there"
-			rdb.RPush(t.Context(), New(Config{QueueName: queue}, nil).queuedKey(), id)
+			rdb.RPush(t.Context(), New(queue, nil).queuedKey(), id)
 			tc.set(id)
-			got, err := New(Config{QueueName: queue}, rdb).Sample(t.Context(), nil)
+			got, err := New(queue, rdb).Sample(t.Context(), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -114,11 +114,11 @@ func TestSampleHeads(t *testing.T) {
 
 func TestSampleKeyOfAnotherType(t *testing.T) {
 	t.Parallel()
-	for _, key := range []string{New(Config{QueueName: "q"}, nil).queuedKey(), New(Config{QueueName: "q"}, nil).activeKey(), New(Config{QueueName: "q"}, nil).statsKey()} {
+	for _, key := range []string{New("q", nil).queuedKey(), New("q", nil).activeKey(), New("q", nil).statsKey()} {
 		t.Run(key, func(t *testing.T) {
 			rdb := redistest.Start(t).Client(t)
 			rdb.Set(t.Context(), key, "x", 0)
-			if _, err := New(Config{QueueName: "q"}, rdb).Sample(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
+			if _, err := New("q", rdb).Sample(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
 				t.Errorf("error %v, want WRONGTYPE", err)
 			}
 		})
@@ -136,14 +136,14 @@ func TestSampleCost(t *testing.T) {
 	rdb.AddHook(&trips)
 	// Connecting takes trips of its own, and the client keeps connections for
 	// pipelines apart.
-	if _, err := New(Config{QueueName: "short"}, rdb).Sample(t.Context(), nil); err != nil {
+	if _, err := New("short", rdb).Sample(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 
 	payloads := map[string]int{}
 	for _, queue := range []string{"short", "long"} {
 		trips = roundTrips{}
-		if _, err := New(Config{QueueName: queue}, rdb).Sample(t.Context(), nil); err != nil {
+		if _, err := New(queue, rdb).Sample(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
 		if p, s := trips.pipelines.Load(), trips.single.Load(); p != 1 || s != 0 {
@@ -166,7 +166,7 @@ func TestSampleOutOfMemory(t *testing.T) {
 	if err := rdb.Set(t.Context(), "x", "y", 0).Err(); err == nil {
 		t.Fatal("Redis still takes writes: the test tests nothing")
 	}
-	if r, err := New(Config{QueueName: "q"}, rdb).Sample(t.Context(), nil); err != nil || r.Pending != 3 || !r.AgeKnown {
+	if r, err := New("q", rdb).Sample(t.Context(), nil); err != nil || r.Pending != 3 || !r.AgeKnown {
 		t.Errorf("got %+v, %v; want 3 jobs of a known age", r, err)
 	}
 }
@@ -176,7 +176,7 @@ func TestSampleOutOfMemory(t *testing.T) {
 func TestSampleEmptied(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
 	fill(t, rdb, "q", 1)
-	r, err := New(Config{QueueName: "q"}, taker{rdb}).Sample(t.Context(), nil)
+	r, err := New("q", taker{rdb}).Sample(t.Context(), nil)
 	if err != nil || r.Pending != 0 || !r.AgeKnown || r.OldestAge != 0 {
 		t.Errorf("got %+v, %v; want an empty queue", r, err)
 	}
@@ -209,7 +209,7 @@ func TestSampleWithFewRights(t *testing.T) {
 	fill(t, admin, "q", 3)
 	rdb := redis.NewClient(&redis.Options{Network: "unix", Addr: server.Socket, Username: "gate", Password: "pw"})
 	defer rdb.Close()
-	r, err := New(Config{QueueName: "q"}, rdb).Sample(t.Context(), nil)
+	r, err := New("q", rdb).Sample(t.Context(), nil)
 	if err != nil || r.Pending != 3 || !r.AgeKnown {
 		t.Errorf("got %+v, %v; want 3 jobs of a known age", r, err)
 	}
@@ -226,7 +226,7 @@ func fill(t *testing.T, rdb *redis.Client, queue string, n int) {
 		redis.call('RPUSH', KEYS[1], ARGV[3] .. i)
 		redis.call('SET', ARGV[3] .. i, ARGV[2])
 		redis.call('ZADD', KEYS[2], 0, ARGV[3] .. i)
-	end return 1`, []string{New(Config{QueueName: queue}, nil).queuedKey(), New(Config{QueueName: queue}, nil).incompleteKey()}, n, jobQueued(time.Now().UnixMilli()), "saq:job:"+queue+":").Err()
+	end return 1`, []string{New(queue, nil).queuedKey(), New(queue, nil).incompleteKey()}, n, jobQueued(time.Now().UnixMilli()), "saq:job:"+queue+":").Err()
 	if err != nil {
 		t.Fatalf("fill queue: %v", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"pgregory.net/rapid"
 
+	"github.com/refrakt-hub/refrakt-gate/backpressure"
 	"github.com/refrakt-hub/refrakt-gate/backpressure/saq"
 	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
 	"github.com/refrakt-hub/refrakt-gate/quota"
@@ -27,33 +28,43 @@ const (
 type gate struct {
 	rdb   *redis.Client
 	queue *saq.Queue
+	asked quota.Queue // the same for the store
 	store *quota.Redis
 }
 
-func newGate(rdb *redis.Client, together bool) gate {
-	g := gate{rdb: rdb, queue: saq.New(saq.Config{QueueName: "default"}, rdb)}
-	var p quota.Places
+func newGate(rdb *redis.Client, together bool) *gate {
+	g := &gate{rdb: rdb, queue: saq.New("default", rdb)}
+	g.asked.Keys, g.asked.Args = g.queue.Places(window)
+	lua := ""
 	if together {
-		p.Lua, p.Keys, p.Args = g.queue.Places(places, window)
+		lua = saq.PlacesLua
 	}
-	g.store = quota.NewRedis(rdb, p)
+	g.store = quota.NewRedis(rdb, lua)
 	return g
 }
 
+// place is the wish for a place.
+func (g *gate) place(mode quota.PlaceMode) quota.Place {
+	if mode == quota.PlaceNone {
+		return quota.Place{}
+	}
+	return quota.Place{Mode: mode, Queue: &g.asked, Limit: places}
+}
+
 // inSteps is what a request gets where buckets and queue are asked one after the other.
-func (g gate) inSteps(ctx context.Context, req quota.Request) (quota.Result, error) {
+func (g *gate) inSteps(ctx context.Context, req quota.Request) (quota.Result, error) {
 	r, err := g.store.Take(ctx, quota.Request{Buckets: req.Buckets})
-	if err != nil || req.Place == quota.PlaceNone || r.Empty() && !req.Recorded {
+	if err != nil || req.Place.Mode == quota.PlaceNone || r.Empty() && !req.Recorded {
 		return r, err
 	}
-	a, err := g.queue.Admit(ctx, places, window)
+	a, err := g.queue.Admit(ctx, backpressure.Place{Limit: places}, window)
 	if err != nil {
 		return r, err
 	}
 	r.Place, r.Pending = quota.PlaceFull, a.Pending
 	if a.Admitted {
 		r.Place = quota.PlaceGiven
-	} else if r.Taken && req.Place != quota.PlaceRecorded {
+	} else if r.Taken && req.Place.Mode != quota.PlaceRecorded {
 		r.Taken, r.Debt = false, r.Debt-r.Limit.Interval
 		return r, g.store.Refund(ctx, r, req.Buckets)
 	}
@@ -95,12 +106,14 @@ func TestPlacesAreTakeThenAdmit(t *testing.T) {
 				req := quota.Request{
 					Buckets:  []quota.Bucket{{Key: fmt.Sprint("ip", rapid.IntRange(0, 2).Draw(rt, "ip")), Limit: limit}},
 					Recorded: rapid.Bool().Draw(rt, "limits recorded"),
-					Place:    rapid.SampledFrom([]quota.PlaceMode{quota.PlaceNone, quota.PlaceRequired, quota.PlaceIfKnown, quota.PlaceRecorded}).Draw(rt, "place"),
 				}
+				mode := rapid.SampledFrom([]quota.PlaceMode{quota.PlaceNone, quota.PlaceRequired, quota.PlaceIfKnown, quota.PlaceRecorded}).Draw(rt, "place")
 				if rapid.Bool().Draw(rt, "with a user") {
 					req.Buckets = append(req.Buckets, quota.Bucket{Key: fmt.Sprint("user", rapid.IntRange(0, 2).Draw(rt, "user")), Limit: limit})
 				}
+				req.Place = together.place(mode)
 				a, err := together.store.Take(ctx, req)
+				req.Place = inSteps.place(mode)
 				b, err2 := inSteps.inSteps(ctx, req)
 				if err := errors.Join(err, err2); err != nil {
 					rt.Fatal(err)
@@ -140,7 +153,7 @@ func TestPlacesTogether(t *testing.T) {
 	var given, taken, charged atomic.Int64
 	var asking sync.WaitGroup
 	request := func(i int) quota.Request {
-		return quota.Request{Buckets: []quota.Bucket{{Key: fmt.Sprint("ip", i), Limit: limit}}, Place: quota.PlaceRequired}
+		return quota.Request{Buckets: []quota.Bucket{{Key: fmt.Sprint("ip", i), Limit: limit}}, Place: g.place(quota.PlaceRequired)}
 	}
 	for i := range 200 {
 		asking.Go(func() {
@@ -187,7 +200,7 @@ func placeOfUnreadableQueue(t *testing.T, spoil func(*redis.Client) error) {
 	limit := quota.Limit{Capacity: 2, Interval: time.Hour}
 	for mode, taken := range map[quota.PlaceMode]bool{quota.PlaceNone: true, quota.PlaceRequired: false, quota.PlaceIfKnown: true, quota.PlaceRecorded: true} {
 		key := fmt.Sprint("ip", mode)
-		r, err := g.store.Take(t.Context(), quota.Request{Buckets: []quota.Bucket{{Key: key, Limit: limit}}, Place: mode})
+		r, err := g.store.Take(t.Context(), quota.Request{Buckets: []quota.Bucket{{Key: key, Limit: limit}}, Place: g.place(mode)})
 		unknown := r.Place == quota.PlaceUnknown
 		if err != nil || r.Taken != taken || unknown != (mode != quota.PlaceNone) {
 			t.Errorf("mode %d: %+v, %v; want taken %v", mode, r, err, taken)

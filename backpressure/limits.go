@@ -1,0 +1,76 @@
+package backpressure
+
+import (
+	"math"
+	"time"
+)
+
+// Limits say when the queue is full or slow, and how much of it one caller may use. They
+// may change while the gate runs; see [Monitor.SetLimits].
+type Limits struct {
+	// MaxPending is the number of waiting jobs at which the queue is full; 0 switches the
+	// check off. With 40, the 41st job is not admitted.
+	MaxPending int
+	// MaxAge is the age of the oldest waiting job at which the queue is slow; 0 switches
+	// the check off.
+	MaxAge time.Duration
+	// Reserve is the part of both thresholds that only some callers may use, from 0 to
+	// below 1; see [Asker].
+	Reserve float64
+	// FairShare bounds the jobs of one caller to so many times the places that stay free; 0:
+	// there is no such bound.
+	FairShare float64
+}
+
+// class tells callers that may have the reserved places from the others.
+type class int
+
+const (
+	plain class = iota
+	reserved
+	classes // how many there are
+)
+
+// thresholds are the limits that the callers of a class see. A threshold of 0 is none.
+type thresholds struct {
+	class   class
+	pending int
+	age     time.Duration
+}
+
+// bounds are the limits in force, never changed once they are stored.
+type bounds struct {
+	Limits
+
+	of [classes]thresholds
+}
+
+func newBounds(l Limits) *bounds {
+	b := &bounds{Limits: l}
+	b.of[reserved] = thresholds{reserved, l.MaxPending, l.MaxAge}
+	b.of[plain] = thresholds{plain, l.plainPending(), time.Duration((1 - l.Reserve) * float64(l.MaxAge))}
+	return b
+}
+
+// rounding is how close to a whole number a number is taken for it. Decimal settings are
+// not exact in binary: (1 - 0.9) × 10 is 0.999….
+const rounding = 1e-12
+
+// plainPending is the threshold of callers without the reserved places, rounded down, so
+// that the reserve is never smaller than asked for. It is at least 1: with MaxPending 1
+// nothing can be reserved.
+func (l Limits) plainPending() int {
+	if l.Reserve == 0 || l.MaxPending == 0 {
+		return l.MaxPending
+	}
+	rest := int(math.Floor((1 - l.Reserve) * float64(l.MaxPending) * (1 + rounding)))
+	return max(1, min(rest, l.MaxPending-1))
+}
+
+// seen returns what a caller sees. Without a reserve, all callers are of one class.
+func (b *bounds) seen(a Asker) thresholds {
+	if a.Reserved && b.Reserve > 0 {
+		return b.of[reserved]
+	}
+	return b.of[plain]
+}

@@ -7,13 +7,14 @@ import (
 
 	"github.com/refrakt-hub/refrakt-gate/envoy"
 	gatev1 "github.com/refrakt-hub/refrakt-gate/proto/refrakt/gate/v1"
-	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
 // details are the texts of the denials. Clients of the API know the one for rate_limited
 // already.
 var details = map[Reason]string{
+	ReasonForbidden:          "Forbidden",
 	ReasonRateLimited:        "Too Many Requests",
+	ReasonQueueShare:         "Too many of your jobs wait in the queue. Please retry later.",
 	ReasonQueueFull:          "The job queue is full. Please retry later.",
 	ReasonQueueSlow:          "The job queue is slow: jobs wait too long. Please retry later.",
 	ReasonQueueUnknown:       "The state of the job queue is unknown. Please retry later.",
@@ -35,28 +36,33 @@ var drafts = sync.Pool{New: func() any { return new(draft) }}
 func (a *draft) write(d *Decision, t *template, form HeaderForm) {
 	record(&a.record, d)
 	a.reply.Reset(t.reply)
-	if d.Denied {
+	if d.Denied && d.Reason != ReasonForbidden {
 		var scratch [32]byte
 		a.reply.AddHeader("retry-after", appendSeconds(scratch[:0], max(d.Wait, time.Second)))
 	}
 	if d.Bucket != nil {
-		addBucket(&a.reply, d.Policy, d.Bucket, form)
+		addBucket(&a.reply, d, form)
 	}
 	addMetadata(&a.reply, &a.record, numbers)
 }
 
-// addBucket tells the client the state of its emptiest bucket. The form is that of
-// draft-ietf-httpapi-ratelimit-headers, or the older one, whose reset is the time until
-// the bucket is full.
-func addBucket(reply *envoy.Reply, p Policy, r *quota.Result, form HeaderForm) {
+// addBucket tells the client the state of its emptiest bucket, and the limits of all of
+// them. The form is that of draft-ietf-httpapi-ratelimit-headers. The older one tells of
+// the emptiest bucket only; its reset is the time until that bucket is full.
+func addBucket(reply *envoy.Reply, d *Decision, form HeaderForm) {
+	r := d.Bucket
 	var scratch [128]byte
 	value := scratch[:0]
 	switch form {
 	case HeadersDraft:
-		value = append(strconv.AppendQuote(value, string(p)), ";q="...)
-		value = append(strconv.AppendInt(value, r.Limit.Capacity, 10), ";w="...)
-		reply.AddHeader("ratelimit-policy", appendSeconds(value, r.Limit.Span()))
-		value = append(strconv.AppendQuote(scratch[:0], string(p)), ";r="...)
+		name := d.Buckets[r.Bucket].name
+		if r.Fallback { // the limits of this process are others; the store tells one of them
+			value = appendQuotaPolicy(value, name, r.Limit)
+		} else {
+			value = append(value, d.Told...)
+		}
+		reply.AddHeader("ratelimit-policy", value)
+		value = append(strconv.AppendQuote(scratch[:0], name), ";r="...)
 		value = append(strconv.AppendInt(value, r.Remaining(), 10), ";t="...)
 		reply.AddHeader("ratelimit", appendSeconds(value, r.NextToken()))
 	case HeadersLegacy:

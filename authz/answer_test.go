@@ -26,25 +26,25 @@ func TestAnswersAreTheSame(t *testing.T) {
 		reasons = append(reasons, reason)
 	}
 	buckets := []*quota.Result{nil}
-	for _, debt := range []time.Duration{0, time.Millisecond, tiers.Plain.Span() / 2, tiers.Plain.Span()} {
-		buckets = append(buckets, &quota.Result{Limit: tiers.Plain, Taken: debt > 0, Debt: debt}, &quota.Result{Limit: tiers.Premium, Debt: debt})
+	for _, debt := range []time.Duration{0, time.Millisecond, tenTokens.Span() / 2, tenTokens.Span()} {
+		buckets = append(buckets, &quota.Result{Limit: tenTokens, Taken: debt > 0, Debt: debt}, &quota.Result{Limit: thirtyTokens, Debt: debt})
 	}
 	buckets = append(buckets, &quota.Result{Limit: quota.Limit{Capacity: 1e9, Interval: time.Minute}})
-	s := New(config(t), Limits{tiers, tiers}, quota.NewMemory(), nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	s := serve(config(t), quota.NewMemory(), nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	var a draft
 	n := 0
-	for _, policy := range []Policy{PolicyRun, PolicyAssistant, PolicyUnknown, PolicyNone} {
+	for _, name := range []string{"run", "assistant", policyUnknown, policyNone} {
 		for _, reason := range reasons {
-			for _, tier := range []Tier{TierPlain, TierPremium, ""} {
+			for _, tier := range []string{"plain", "premium", ""} {
 				for _, form := range []HeaderForm{HeadersDraft, HeadersLegacy, HeadersOff} {
-					for i, bucket := range buckets {
+					for i, state := range buckets {
 						for _, denied := range []bool{true, false} {
-							d := &Decision{Policy: policy, Reason: reason, Denied: denied, Shadow: i%2 == 0, Charged: Caller{Tier: tier}, Bucket: bucket}
+							d := &Decision{Policy: name, Reason: reason, Denied: denied, Shadow: i%2 == 0, Charged: Caller{Tier: tier}, Bucket: state, Buckets: []bucket{{name: "run"}}, Told: `"run";q=1;w=1`}
 							if denied {
 								d.Wait = []time.Duration{0, time.Millisecond, 1500 * time.Millisecond, time.Hour, 1 << 62}[n%5]
 							}
 							n++
-							a.write(d, s.templates.get(d.kind()), form)
+							a.write(d, s.rules.Load().templates.get(d.kind()), form)
 							checkAnswer(t, &a, d)
 						}
 					}
@@ -65,7 +65,7 @@ func checkAnswer(t *testing.T, a *draft, d *Decision) {
 		t.Fatalf("%+v:\ngot  %v\nwant %v", d, got, want)
 	}
 	want := &gatev1.Decision{
-		Verdict: verdict(d.Denied), Reason: string(d.Reason), Policy: string(d.Policy), Tier: string(d.Charged.Tier), WaitMs: d.Wait.Milliseconds(), Shadow: d.Shadow,
+		Verdict: verdict(d.Denied), Reason: string(d.Reason), Policy: d.Policy, Tier: d.Charged.Tier, WaitMs: d.Wait.Milliseconds(), Shadow: d.Shadow,
 	}
 	fields := want.ProtoReflect().Descriptor().Fields()
 	metadata := got.GetDynamicMetadata().AsMap()
@@ -88,7 +88,7 @@ func checkAnswer(t *testing.T, a *draft, d *Decision) {
 // not counted as a decision.
 func TestNotProtobuf(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	s := New(config(t), Limits{tiers, tiers}, quota.NewMemory(), nil, reg, slog.New(slog.DiscardHandler))
+	s := serve(config(t), quota.NewMemory(), nil, reg, slog.New(slog.DiscardHandler))
 	for _, request := range [][]byte{{0x0a}, encode(t, checkRequest("203.0.113.9", "/run", true))[:20]} {
 		if _, err := codecs["standard"](t.Context(), s, request); err == nil {
 			t.Fatalf("the generated code reads %x", request)

@@ -109,7 +109,7 @@ func TestNothingIsKept(t *testing.T) {
 	cfg := config(t)
 	cfg.UserSources = UserSources{UserJWT, UserHeader, UserQuery}
 	reg := prometheus.NewRegistry()
-	s := New(cfg, Limits{tiers, tiers}, quota.NewMemory(), nil, reg, slog.New(slog.DiscardHandler))
+	s := serve(cfg, quota.NewMemory(), nil, reg, slog.New(slog.DiscardHandler))
 	for range 3 {
 		for _, policy := range []string{"run", "assistant", "rum", ""} {
 			for _, path := range []string{"/run?user_id=ann", "/assistant", "/ping", "//run"} {

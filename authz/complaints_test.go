@@ -19,23 +19,24 @@ import (
 
 type panickingQueue struct{}
 
-func (panickingQueue) Shed(string, bool) backpressure.Verdict             { panic("boom") }
-func (panickingQueue) Admit(context.Context, string) backpressure.Verdict { panic("boom") }
-func (panickingQueue) Admitted(string, backpressure.Admission, bool) backpressure.Verdict {
+func (panickingQueue) Place(backpressure.Asker) backpressure.Place                    { panic("boom") }
+func (panickingQueue) Shed(backpressure.Asker, bool) backpressure.Verdict             { panic("boom") }
+func (panickingQueue) Admit(context.Context, backpressure.Asker) backpressure.Verdict { panic("boom") }
+func (panickingQueue) Admitted(backpressure.Asker, backpressure.Admission, bool) backpressure.Verdict {
 	panic("boom")
 }
 
 // TestPanicIsAVerdict checks that no panic becomes a gRPC error, by failure mode.
 func TestPanicIsAVerdict(t *testing.T) {
 	tests := map[string]struct {
-		change func(*Config)
+		change func(*setup)
 		status int
 	}{
-		"local":                 {func(*Config) {}, http.StatusServiceUnavailable},
-		"deny":                  {func(c *Config) { c.LimitFailureMode = FailDeny }, http.StatusServiceUnavailable},
-		"allow":                 {func(c *Config) { c.LimitFailureMode = FailAllow }, 0},
-		"no limits, allow":      {func(c *Config) { c.LimitEnabled = false }, 0},
-		"no limits, queue deny": {func(c *Config) { c.LimitEnabled = false; c.QueueFailureMode = FailDeny }, http.StatusServiceUnavailable},
+		"local":                 {func(*setup) {}, http.StatusServiceUnavailable},
+		"deny":                  {func(c *setup) { c.LimitFailureMode = FailDeny }, http.StatusServiceUnavailable},
+		"allow":                 {func(c *setup) { c.LimitFailureMode = FailAllow }, 0},
+		"no limits, allow":      {func(c *setup) { c.LimitEnabled = false }, 0},
+		"no limits, queue deny": {func(c *setup) { c.LimitEnabled = false; c.QueueFailureMode = FailDeny }, http.StatusServiceUnavailable},
 	}
 	for name, tt := range tests {
 		byCodec(t, name, func(t *testing.T, codec string) {
@@ -45,7 +46,7 @@ func TestPanicIsAVerdict(t *testing.T) {
 			var log strings.Builder
 			limiter := fakeLimiter{&calls, func(context.Context, quota.Limit) (quota.Result, error) { panic("boom") }}
 			reg := prometheus.NewRegistry()
-			s := New(cfg, Limits{tiers, tiers}, limiter, panickingQueue{}, reg, slog.New(slog.NewTextHandler(&log, nil)))
+			s := serve(cfg, limiter, panickingQueue{}, reg, slog.New(slog.NewTextHandler(&log, nil)))
 			for range 3 {
 				resp := ask(t.Context(), t, codec, s, checkRequest("203.0.113.9", "/assistant", true))
 				compare(t, resp, tt.status, `{"detail":"The gateway failed. Please retry later."}`, "5")
@@ -121,7 +122,7 @@ func TestEveryPartMayPanic(t *testing.T) {
 				handler.enabled = tt.enabled
 			}
 			reg := prometheus.NewRegistry()
-			s := New(config(t), Limits{tiers, tiers}, fakeLimiter{&calls, tt.take}, nil, reg, slog.New(handler))
+			s := serve(config(t), fakeLimiter{&calls, tt.take}, nil, reg, slog.New(handler))
 			if tt.spoil != nil {
 				tt.spoil(s)
 			}
@@ -157,7 +158,7 @@ func TestComplaints(t *testing.T) {
 			}
 			panic("odd")
 		}}
-		s := New(config(t), Limits{tiers, tiers}, limiter, nil, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&log, nil)))
+		s := serve(config(t), limiter, nil, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&log, nil)))
 		wrong := checkRequest("203.0.113.9", "/run", true)
 		wrong.Attributes.ContextExtensions = map[string]string{"policy": "rum"}
 		flood := func() {

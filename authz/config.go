@@ -38,7 +38,6 @@ const (
 type Config struct {
 	// LimitEnabled switches the rate limits on. If it is false, the queue alone is checked.
 	LimitEnabled bool `env:"RATE_LIMIT_ENABLED" envDefault:"true"`
-	Switches
 	// LimitFailureMode decides while the shared buckets can't be asked.
 	LimitFailureMode FailureMode `env:"RATE_LIMIT_FAILURE_MODE" envDefault:"local"`
 	// QueueFailureMode decides while the state of the queue is unknown: allow or deny.

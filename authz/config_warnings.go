@@ -42,15 +42,15 @@ func (s *Server) warn(ctx context.Context, about configWarning) {
 
 // diagnose looks, once the request is decided, for what Envoy would not have sent if it
 // were set up as the gate expects.
-func (s *Server) diagnose(ctx context.Context, r envoy.Request, d *Decision) {
+func (s *Server) diagnose(ctx context.Context, rules *rules, r envoy.Request, d *Decision) {
 	path, ok := pathOnly(r.Path)
 	switch {
 	case !ok:
 	case !isNormal(path):
 		s.warn(ctx, warnPath)
-	case r.Policy != "" && d.Policy != PolicyUnknown && !strings.ContainsAny(path, "%;"):
+	case r.Policy != "" && d.Policy != policyUnknown && !strings.ContainsAny(path, "%;"):
 		// With escapes and parameters Envoy's releases don't agree on what the route is.
-		if p := classifyPath(path); p != PolicyNone && p != d.Policy {
+		if p := rules.set.Match(r.Method, path); p != nil && p.Name != d.Policy {
 			s.warn(ctx, warnPolicy)
 		}
 	}
@@ -63,9 +63,9 @@ func (s *Server) diagnose(ctx context.Context, r envoy.Request, d *Decision) {
 	if d.Caller.BadIPHeader {
 		s.warn(ctx, warnIPHeader)
 	}
-	if s.coverage.note(r, d.Policy, time.Now()) {
+	if s.coverage.note(r, d.Policy != policyNone, time.Now()) {
 		s.log.WarnContext(ctx, "none of the requests that Envoy asks about is guarded, so all pass: "+
-			"name the policy in Envoy's routes (context_extensions), or have Envoy ask about /run and /assistant")
+			"name the policy in Envoy's routes (context_extensions), or have Envoy ask about the paths of the policies")
 	}
 }
 

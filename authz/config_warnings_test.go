@@ -67,7 +67,7 @@ func TestConfigWarnings(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
 			reg := prometheus.NewRegistry()
-			s := New(config(t), Limits{tiers, tiers}, quota.NewMemory(), nil, reg, slog.New(slog.NewTextHandler(&log, nil)))
+			s := serve(config(t), quota.NewMemory(), nil, reg, slog.New(slog.NewTextHandler(&log, nil)))
 			for range 3 {
 				req := checkRequest(tt.peer, tt.path, true, tt.lines...)
 				req.Attributes.ContextExtensions = map[string]string{envoy.PolicyExtension: tt.policy}
@@ -98,14 +98,14 @@ func TestConfigWarningsWithoutBuckets(t *testing.T) {
 	off := config(t)
 	off.LimitEnabled = false
 	for name, c := range map[string]struct {
-		cfg   Config
+		cfg   setup
 		queue Queue
 	}{
 		"limits off":        {off, nil},
 		"the queue is full": {config(t), fakeQueue{calls: new([]string), shed: backpressure.StateFull}},
 	} {
 		reg := prometheus.NewRegistry()
-		s := New(c.cfg, Limits{tiers, tiers}, quota.NewMemory(), c.queue, reg, slog.New(slog.DiscardHandler))
+		s := serve(c.cfg, quota.NewMemory(), c.queue, reg, slog.New(slog.DiscardHandler))
 		req := checkRequest("10.0.0.1", "/run", true, line{"cf-connecting-ip", "unknown"}, line{"x-forwarded-for", "203.0.113.9"})
 		if _, err := s.Check(t.Context(), req); err != nil {
 			t.Fatal(err)
@@ -132,7 +132,7 @@ func TestCallersAreCounted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			reg := prometheus.NewRegistry()
-			s := New(config(t), Limits{tiers, tiers}, quota.NewMemory(), nil, reg, slog.New(slog.DiscardHandler))
+			s := serve(config(t), quota.NewMemory(), nil, reg, slog.New(slog.DiscardHandler))
 			count := func() float64 {
 				// The test fails if the series does not exist from the start.
 				return metrictest.Value(t, reg, "refrakt_gate_callers_total", "ip_from", tt.ip, "user_from", tt.user)

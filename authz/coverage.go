@@ -40,11 +40,11 @@ type coverage struct {
 
 // note enters a decided request. It returns true once: for the request after which the
 // gate is known to guard nothing.
-func (c *coverage) note(r envoy.Request, p Policy, now time.Time) (isNew bool) {
+func (c *coverage) note(r envoy.Request, guarded bool, now time.Time) (isNew bool) {
 	switch {
 	case c.guarded.Load():
 		return false
-	case p != PolicyNone:
+	case guarded:
 		c.guarded.Store(true)
 		return false
 	case !couldStartJob(r):

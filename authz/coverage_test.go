@@ -51,7 +51,7 @@ func TestGuardsNothing(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log bytes.Buffer
 				reg := prometheus.NewRegistry()
-				s := New(config(t), Limits{tiers, tiers}, quota.NewMemory(), nil, reg, slog.New(slog.NewTextHandler(&log, nil)))
+				s := serve(config(t), quota.NewMemory(), nil, reg, slog.New(slog.NewTextHandler(&log, nil)))
 				wasSeen := false
 				for _, a := range tt.asked {
 					method, path, _ := strings.Cut(a.line, " ")

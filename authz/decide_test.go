@@ -34,7 +34,7 @@ func TestCheckOrder(t *testing.T) {
 	// An interval of 10 s, 1.5 s of it gone, rounded up.
 	limited := want{status: 429, reason: ReasonRateLimited, calls: shed + ", " + take, retry: "9", body: `{"detail":"Too Many Requests"}`, buckets: true}
 	tests := map[string]struct {
-		change func(*Config)
+		change func(*setup)
 		path   string
 		method string
 		lines  []line
@@ -63,41 +63,41 @@ func TestCheckOrder(t *testing.T) {
 		"queue full sheds the assistant": {path: "/assistant", state: full,
 			want: want{status: 503, reason: ReasonQueueFull, calls: shedAssistant + ", " + told, retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`}},
 		"queue unknown, allow": {state: unknown, want: want{reason: ReasonQueueUnknown, calls: shed + ", " + take + ", " + admit, buckets: true}},
-		"queue unknown, deny": {state: unknown, change: func(c *Config) { c.QueueFailureMode = FailDeny },
+		"queue unknown, deny": {state: unknown, change: func(c *setup) { c.QueueFailureMode = FailDeny },
 			want: want{status: 503, reason: ReasonQueueUnknown, calls: shed + ", " + told, retry: "33", body: `{"detail":"The state of the job queue is unknown. Please retry later."}`}},
-		"queue full, shadow": {state: full, change: func(c *Config) { c.QueueShadow = everywhere },
+		"queue full, shadow": {state: full, change: func(c *setup) { c.QueueShadow = everywhere },
 			want: want{reason: ReasonQueueFull, shadow: true, calls: shed + ", " + take + ", " + admit, buckets: true}},
-		"queue unknown, deny, shadow": {state: unknown, change: func(c *Config) { c.QueueFailureMode = FailDeny; c.QueueShadow = everywhere },
+		"queue unknown, deny, shadow": {state: unknown, change: func(c *setup) { c.QueueFailureMode = FailDeny; c.QueueShadow = everywhere },
 			want: want{reason: ReasonQueueUnknown, shadow: true, calls: shed + ", " + take + ", " + admit, buckets: true}},
 		"bucket empty":              {take: denies, want: limited},
 		"bucket empty, queue noted": {take: denies, state: unknown, want: limited},
-		"bucket empty, queue in shadow": {take: denies, state: full, change: func(c *Config) { c.QueueShadow = everywhere },
+		"bucket empty, queue in shadow": {take: denies, state: full, change: func(c *setup) { c.QueueShadow = everywhere },
 			want: func() want { w := limited; w.shadow, w.calls = true, shed+", "+take; return w }()},
 		"bucket empty, queue full by an older sample": {take: denies, state: full, older: true,
 			want: want{status: 503, reason: ReasonQueueFull, calls: shed + ", " + take + ", " + told, retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`}},
-		"bucket empty, queue full by an older sample, in shadow": {take: denies, state: full, older: true, change: func(c *Config) { c.QueueShadow = everywhere },
+		"bucket empty, queue full by an older sample, in shadow": {take: denies, state: full, older: true, change: func(c *setup) { c.QueueShadow = everywhere },
 			want: func() want { w := limited; w.calls = shed + ", " + take; return w }()},
 		"queue full by an older sample": {state: full, older: true, want: want{reason: ReasonOK, calls: shed + ", " + take + ", " + admit, buckets: true}},
-		"bucket empty, shadow": {take: denies, change: func(c *Config) { c.LimitShadow = everywhere },
+		"bucket empty, shadow": {take: denies, change: func(c *setup) { c.LimitShadow = everywhere },
 			want: want{reason: ReasonRateLimited, shadow: true, calls: shed + ", " + take + ", " + admit, buckets: true}},
-		"limits off": {take: denies, change: func(c *Config) { c.LimitEnabled = false }, want: want{reason: ReasonOK, calls: shed + ", " + admit}},
-		"limiter away, allow": {take: fails, change: func(c *Config) { c.LimitFailureMode = FailAllow },
+		"limits off": {take: denies, change: func(c *setup) { c.LimitEnabled = false }, want: want{reason: ReasonOK, calls: shed + ", " + admit}},
+		"limiter away, allow": {take: fails, change: func(c *setup) { c.LimitFailureMode = FailAllow },
 			want: want{reason: ReasonLimiterUnavailable, calls: shed + ", " + take + ", " + admit}},
-		"limiter away, deny": {take: fails, change: func(c *Config) { c.LimitFailureMode = FailDeny },
+		"limiter away, deny": {take: fails, change: func(c *setup) { c.LimitFailureMode = FailDeny },
 			want: want{status: 503, reason: ReasonLimiterUnavailable, calls: shed + ", " + take, retry: "5", body: `{"detail":"The rate limiter is unavailable. Please retry later."}`}},
-		"limiter broken, allow": {take: breaks, change: func(c *Config) { c.LimitFailureMode = FailAllow },
+		"limiter broken, allow": {take: breaks, change: func(c *setup) { c.LimitFailureMode = FailAllow },
 			want: want{reason: ReasonInternal, calls: shed + ", " + take + ", " + admit}},
-		"limiter broken, deny": {take: breaks, change: func(c *Config) { c.LimitFailureMode = FailDeny },
+		"limiter broken, deny": {take: breaks, change: func(c *setup) { c.LimitFailureMode = FailDeny },
 			want: want{status: 503, reason: ReasonInternal, calls: shed + ", " + take, retry: "5", body: `{"detail":"The gateway failed. Please retry later."}`}},
-		"limiter away, deny, shadow": {take: fails, change: func(c *Config) { c.LimitFailureMode = FailDeny; c.LimitShadow = everywhere },
+		"limiter away, deny, shadow": {take: fails, change: func(c *setup) { c.LimitFailureMode = FailDeny; c.LimitShadow = everywhere },
 			want: want{reason: ReasonLimiterUnavailable, shadow: true, calls: shed + ", " + take + ", " + admit}},
 		"full at the last look": {admit: full,
 			want: want{status: 503, reason: ReasonQueueFull, calls: shed + ", " + take + ", " + admit + ", " + told + ", " + refund, retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`}},
-		"full at the last look, shadow": {admit: full, change: func(c *Config) { c.QueueShadow = everywhere },
+		"full at the last look, shadow": {admit: full, change: func(c *setup) { c.QueueShadow = everywhere },
 			want: want{reason: ReasonQueueFull, shadow: true, calls: shed + ", " + take + ", " + admit, buckets: true}},
-		"full at the last look, nothing to refund": {admit: full, take: denies, change: func(c *Config) { c.LimitShadow = everywhere },
+		"full at the last look, nothing to refund": {admit: full, take: denies, change: func(c *setup) { c.LimitShadow = everywhere },
 			want: want{status: 503, reason: ReasonQueueFull, shadow: true, calls: shed + ", " + take + ", " + admit + ", " + told, retry: "33", body: `{"detail":"The job queue is full. Please retry later."}`, buckets: true}},
-		"unknown at the last look, deny": {admit: unknown, change: func(c *Config) { c.QueueFailureMode = FailDeny },
+		"unknown at the last look, deny": {admit: unknown, change: func(c *setup) { c.QueueFailureMode = FailDeny },
 			want: want{status: 503, reason: ReasonQueueUnknown, calls: shed + ", " + take + ", " + admit + ", " + told + ", " + refund, retry: "33", body: `{"detail":"The state of the job queue is unknown. Please retry later."}`}},
 		"the assistant is not counted in": {path: "/assistant", admit: full,
 			want: want{reason: ReasonOK, calls: shedAssistant + ", " + strings.Replace(take, ":run:", ":assistant:", 1), buckets: true}},
@@ -122,7 +122,7 @@ func TestCheckOrder(t *testing.T) {
 				}
 				var calls []string
 				reg := prometheus.NewRegistry()
-				s := New(cfg, Limits{tiers, tiers}, fakeLimiter{&calls, tt.take}, fakeQueue{&calls, tt.state, tt.older, tt.admit}, reg, slog.New(slog.DiscardHandler))
+				s := serve(cfg, fakeLimiter{&calls, tt.take}, fakeQueue{&calls, tt.state, tt.older, tt.admit}, reg, slog.New(slog.DiscardHandler))
 				req := checkRequest("203.0.113.9", tt.path, raw, tt.lines...)
 				if tt.method != "" {
 					req.Attributes.Request.Http.Method = tt.method
@@ -142,16 +142,16 @@ func TestCheckOrder(t *testing.T) {
 				if has := header(resp, "ratelimit") != ""; has != tt.want.buckets {
 					t.Errorf("RateLimit header present: %v, want %v", has, tt.want.buckets)
 				}
-				policy := PolicyRun
+				policy := "run"
 				switch {
 				case tt.policy != "":
-					policy = PolicyUnknown
+					policy = policyUnknown
 				case tt.path == "/ping":
-					policy = PolicyNone
+					policy = policyNone
 				case tt.path == "/assistant":
-					policy = PolicyAssistant
+					policy = "assistant"
 				}
-				if n := metrictest.Value(t, reg, "refrakt_gate_decisions_total", "policy", string(policy), "verdict", verdict(tt.want.status != 0), "reason", string(tt.want.reason)); n != 1 {
+				if n := metrictest.Value(t, reg, "refrakt_gate_decisions_total", "policy", policy, "verdict", verdict(tt.want.status != 0), "reason", string(tt.want.reason)); n != 1 {
 					t.Errorf("counted %v times, want once", n)
 				}
 			})
@@ -167,13 +167,15 @@ func TestPremiumLimit(t *testing.T) {
 		limits = append(limits, l)
 		return quota.Result{Limit: l, Taken: true}, nil
 	}}
-	s := New(config(t), Limits{tiers, quota.NewTiers(30, 30, 3)}, limiter, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	cfg := config(t)
+	cfg.AssistantBurst, cfg.AssistantPerMinute = 30, 30
+	s := serve(cfg, limiter, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	for _, tier := range []string{"plain", "premium"} {
 		if _, err := s.Check(t.Context(), checkRequest("10.0.0.1", "/run", true, line{"x-ratelimit-tier", tier}, line{"x-user-id", "ann"})); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if want := []quota.Limit{tiers.Plain, tiers.Premium}; !slices.Equal(limits, want) {
+	if want := []quota.Limit{tenTokens, thirtyTokens}; !slices.Equal(limits, want) {
 		t.Errorf("limits %v, want %v", limits, want)
 	}
 	if calls[0] != calls[1] || strings.Count(calls[0], "refrakt:gate:bucket:run:") != 2 {
@@ -189,7 +191,7 @@ func TestRefundFails(t *testing.T) {
 		log.Reset()
 		limiter := failingRefund{fakeLimiter{&calls, takes}, fails}
 		queue := fakeQueue{calls: &calls, shed: backpressure.StateOK, admit: backpressure.StateFull}
-		s := New(config(t), Limits{tiers, tiers}, limiter, queue, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+		s := serve(config(t), limiter, queue, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 		resp, err := s.Check(t.Context(), checkRequest("203.0.113.9", "/run", true))
 		if err != nil {
 			t.Fatal(err)

@@ -17,9 +17,12 @@ const (
 	ReasonOK                 Reason = "ok"
 	ReasonNotGuarded         Reason = "not_guarded"
 	ReasonPreflight          Reason = "preflight"
+	ReasonExempt             Reason = "exempt"
+	ReasonForbidden          Reason = "forbidden"
 	ReasonRateLimited        Reason = "rate_limited"
 	ReasonQueueFull          Reason = "queue_full"
 	ReasonQueueSlow          Reason = "queue_slow"
+	ReasonQueueShare         Reason = "queue_share"
 	ReasonQueueUnknown       Reason = "queue_unknown"
 	ReasonLimiterUnavailable Reason = "limiter_unavailable"
 	ReasonUnknownPolicy      Reason = "unknown_policy"
@@ -29,8 +32,8 @@ const (
 
 // Decision is the decision about one request.
 type Decision struct {
-	// Policy is the policy that the request falls under.
-	Policy Policy
+	// Policy is the name of the policy that the request falls under: a label of the metrics.
+	Policy string
 	// Reason says why the request was allowed or denied.
 	Reason Reason
 	// Denied says that the request does not pass.
@@ -44,7 +47,11 @@ type Decision struct {
 	Caller Caller
 	// Charged is the caller whose buckets were asked; the zero Caller if none were.
 	Charged Caller
-	// Bucket is the state of the caller's emptiest bucket; nil if it is not known.
+	// Buckets are the buckets that were asked, and Told the list of their limits for the
+	// client.
+	Buckets []bucket
+	Told    string
+	// Bucket is the state of the emptiest of them; nil if it is not known.
 	Bucket *quota.Result
 }
 
@@ -88,6 +95,8 @@ func queueFinding(v backpressure.Verdict, mode FailureMode) finding {
 		return finding{}
 	case backpressure.StateFull:
 		return finding{reason: ReasonQueueFull, wait: v.RetryAfter, fails: true}
+	case backpressure.StateShare:
+		return finding{reason: ReasonQueueShare, wait: v.RetryAfter, fails: true}
 	case backpressure.StateSlow:
 		return finding{reason: ReasonQueueSlow, wait: v.RetryAfter, fails: true}
 	default:

@@ -47,7 +47,7 @@ func FuzzCheck(f *testing.F) {
 	cfg.UserSources, cfg.JWTPayload, cfg.JWTUserClaim, cfg.JWTTierClaim = UserSources{UserJWT, UserHeader, UserQuery}, "p", "sub", "plan"
 	servers := make(map[string]*Server)
 	for codec := range codecs {
-		servers[codec] = New(cfg, Limits{tiers, tiers}, byKeys{}, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		servers[codec] = serve(cfg, byKeys{}, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	}
 	f.Fuzz(func(t *testing.T, request []byte) {
 		answer, err := codecs["wire"](t.Context(), servers["wire"], request)

@@ -6,16 +6,7 @@ import (
 	"strings"
 
 	"github.com/refrakt-hub/refrakt-gate/envoy"
-	"github.com/refrakt-hub/refrakt-gate/quota"
-)
-
-// Tier decides how large the buckets of a caller are.
-type Tier string
-
-// The tiers.
-const (
-	TierPlain   Tier = "plain"
-	TierPremium Tier = "premium"
+	"github.com/refrakt-hub/refrakt-gate/policy"
 )
 
 const (
@@ -38,14 +29,17 @@ type Caller struct {
 	// User is the subject of the bucket of the user: "user:" or "jwt:" and a hash. It is
 	// empty for an anonymous caller, who has no such bucket.
 	User string
-	// ipKey and userKey are the keys of the two buckets. IP and User are their ends.
+	// ipKey and userKey are the keys of the first bucket of the address and of the user. IP
+	// and User are their ends.
 	ipKey, userKey string
+	addr           netip.Addr
 	// IPFrom and UserFrom say where address and user were found. They are labels of the
 	// metrics.
 	IPFrom   IPSource
 	UserFrom UserSource
-	// Tier is plain or premium.
-	Tier Tier
+	// Tier is the name of the caller's tier, and tier its number.
+	Tier string
+	tier int
 	// BadIPHeader says that a trusted peer sent CLIENT_IP_HEADER with a value that is no
 	// address, or several times.
 	BadIPHeader bool
@@ -89,49 +83,67 @@ func newIdentifier(cfg Config) identifier {
 }
 
 // identify finds out all but the user.
-func (i identifier) identify(r envoy.Request, p Policy) Caller {
-	c := Caller{IPFrom: IPFromNothing, Tier: TierPlain}
+func (i identifier) identify(r envoy.Request, rules *rules, g *guarded) Caller {
+	c := Caller{IPFrom: IPFromNothing}
 	fromProxy := i.trusted.Contains(r.Peer)
 	ip, from, badHeader := clientIP(r, fromProxy, i.trusted, i.ipHeader)
 	if ip.IsValid() {
 		c.IPFrom = from
 	}
 	var scratch [128]byte
-	key := quota.AppendKey(scratch[:0], string(p))
-	subject := len(key)
-	c.ipKey = string(appendIPSubject(key, ip))
-	c.IP = c.ipKey[subject:]
+	c.ipKey = string(appendIPSubject(append(scratch[:0], g.ipPrefix...), ip))
+	c.IP = c.ipKey[len(g.ipPrefix):]
+	c.addr = ip
 	c.BadIPHeader = badHeader
-	if i.isPremium(r, fromProxy) {
-		c.Tier = TierPremium
-	}
+	c.tier = i.tier(r, rules.set, fromProxy)
+	c.Tier = rules.tiers[c.tier]
 	return c
 }
 
 // identifyUser finds out the user.
-func (i identifier) identifyUser(c *Caller, r envoy.Request, p Policy) {
+func (i identifier) identifyUser(c *Caller, r envoy.Request, g *guarded) {
 	kind, id, from := i.user(r)
 	c.UserFrom = from
 	if id == "" {
 		return
 	}
 	var scratch [128]byte
-	key := quota.AppendKey(scratch[:0], string(p))
-	subject := len(key)
-	c.userKey = string(appendUserSubject(key, kind, id))
-	c.User = c.userKey[subject:]
+	c.userKey = string(appendUserSubject(append(scratch[:0], g.userPrefix...), kind, id))
+	c.User = c.userKey[len(g.userPrefix):]
 }
 
-// isPremium believes the header of a trusted proxy and the claim of a verified token.
-func (i identifier) isPremium(r envoy.Request, fromProxy bool) bool {
-	if tier, lines := r.Header("x-ratelimit-tier"); fromProxy && lines == 1 && strings.EqualFold(strings.TrimSpace(tier), string(TierPremium)) {
-		return true
+// tier returns the number of the tier that a request names. It believes the header of a
+// trusted proxy and the claim of a verified token. A name that is no tier counts as none.
+func (i identifier) tier(r envoy.Request, set *policy.Set, fromProxy bool) int {
+	if name, lines := r.Header("x-ratelimit-tier"); fromProxy && lines == 1 {
+		if tier, ok := set.Tier(name); ok && tier > 0 {
+			return tier
+		}
 	}
 	if i.tierClaim == "" {
-		return false
+		return 0
 	}
-	tier, ok := r.Claim(i.jwtPayload, i.tierClaim).(string)
-	return ok && strings.EqualFold(tier, string(TierPremium))
+	name, _ := r.Claim(i.jwtPayload, i.tierClaim).(string)
+	tier, _ := set.Tier(name)
+	return tier
+}
+
+// except finds out whether an exception is for the caller. That of the verified user
+// counts before that of the address.
+func (i identifier) except(c *Caller, r envoy.Request, rules *rules) policy.Exception {
+	e, ok := policy.Exception{}, false
+	if rules.set.HasUsers() {
+		if id := i.verified(r); id != "" {
+			e, ok = rules.set.OfUser(id)
+		}
+	}
+	if !ok && c.addr.IsValid() {
+		e, ok = rules.set.OfIP(c.addr)
+	}
+	if ok && e.Tier >= 0 {
+		c.tier, c.Tier = e.Tier, rules.tiers[e.Tier]
+	}
+	return e
 }
 
 // clientIP returns the address of the client, or the zero Addr. It believes the headers

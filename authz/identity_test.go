@@ -11,7 +11,10 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/refrakt-hub/refrakt-gate/envoy"
+	"github.com/refrakt-hub/refrakt-gate/policy"
 )
 
 const defaultProxies = "127.0.0.0/8,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7,unix"
@@ -32,8 +35,10 @@ func identify(r envoy.Request, trusted Proxies, ipHeader string) Caller {
 
 // identifyAll finds out address and user.
 func (i identifier) identifyAll(r envoy.Request) Caller {
-	c := i.identify(r, PolicyRun)
-	i.identifyUser(&c, r, PolicyRun)
+	rules := (&Server{metrics: newMetrics(prometheus.NewRegistry(), nil, nil)}).newRules(preset(policy.Environment{RunBurst: 1, RunPerMinute: 1, AssistantBurst: 1, AssistantPerMinute: 1}, nil))
+	g := rules.guarded[rules.set.Named("run")]
+	c := i.identify(r, rules, g)
+	i.identifyUser(&c, r, g)
 	return c
 }
 
@@ -295,17 +300,17 @@ func TestIdentifyTier(t *testing.T) {
 	tests := map[string]struct {
 		peer  string
 		lines []line
-		want  Tier
+		want  string
 	}{
-		"nothing said":    {"10.0.0.1", nil, TierPlain},
-		"premium":         {"10.0.0.1", []line{{tier, "premium"}}, TierPremium},
-		"in capitals":     {"10.0.0.1", []line{{tier, "Premium"}}, TierPremium},
-		"untrusted peer":  {"203.0.113.9", []line{{tier, "premium"}}, TierPlain},
-		"unknown peer":    {"", []line{{tier, "premium"}}, TierPlain},
-		"something else":  {"10.0.0.1", []line{{tier, "gold"}}, TierPlain},
-		"twice":           {"10.0.0.1", []line{{tier, "premium"}, {tier, "premium"}}, TierPlain},
-		"joined":          {"10.0.0.1", []line{{tier, "premium,plain"}}, TierPlain},
-		"over the socket": {"unix", []line{{tier, "premium"}}, TierPremium},
+		"nothing said":    {"10.0.0.1", nil, policy.Plain},
+		"premium":         {"10.0.0.1", []line{{tier, "premium"}}, "premium"},
+		"in capitals":     {"10.0.0.1", []line{{tier, "Premium"}}, "premium"},
+		"untrusted peer":  {"203.0.113.9", []line{{tier, "premium"}}, policy.Plain},
+		"unknown peer":    {"", []line{{tier, "premium"}}, policy.Plain},
+		"something else":  {"10.0.0.1", []line{{tier, "gold"}}, policy.Plain},
+		"twice":           {"10.0.0.1", []line{{tier, "premium"}, {tier, "premium"}}, policy.Plain},
+		"joined":          {"10.0.0.1", []line{{tier, "premium,plain"}}, policy.Plain},
+		"over the socket": {"unix", []line{{tier, "premium"}}, "premium"},
 	}
 	for name, tt := range tests {
 		for _, raw := range []bool{false, true} {
@@ -374,7 +379,7 @@ func TestIdentifyByToken(t *testing.T) {
 		path      string
 		user      string // "" anonymous, "jwt" by the token, "user" by header or query
 		ambiguous bool
-		tier      Tier
+		tier      string
 	}{
 		"token":                        {sources: "jwt", claims: map[string]any{"sub": "ann"}, user: "jwt"},
 		"number":                       {sources: "jwt", claims: map[string]any{"sub": 42}, user: "jwt"},
@@ -398,7 +403,7 @@ func TestIdentifyByToken(t *testing.T) {
 		"query first":                  {sources: "query,header", lines: []line{{"x-user-id", "bob"}}, path: "/run?user_id=ann", user: "user"},
 		"query first, with no user":    {sources: "query,header", lines: []line{{"x-user-id", "bob"}}, path: "/run?a=1", user: "user"},
 		"none":                         {sources: "none", claims: map[string]any{"sub": "ann"}, lines: []line{{"x-user-id", "ann"}}},
-		"premium by token":             {sources: "jwt", claims: map[string]any{"sub": "ann", "plan": "Premium"}, user: "jwt", tier: TierPremium},
+		"premium by token":             {sources: "jwt", claims: map[string]any{"sub": "ann", "plan": "Premium"}, user: "jwt", tier: "premium"},
 		"not premium":                  {sources: "jwt", claims: map[string]any{"sub": "ann", "plan": "free"}, user: "jwt"},
 		"premium, but no text":         {sources: "jwt", claims: map[string]any{"sub": "ann", "plan": []any{"premium"}}, user: "jwt"},
 		"the header of a stranger":     {sources: "jwt", claims: map[string]any{"sub": "ann"}, lines: []line{{"x-ratelimit-tier", "premium"}}, user: "jwt"},
@@ -416,8 +421,8 @@ func TestIdentifyByToken(t *testing.T) {
 		}
 		got := i.identifyAll(r)
 		kind, _, _ := strings.Cut(got.User, ":")
-		if kind != tt.user || (got.UserFrom == UserAmbiguous) != tt.ambiguous || got.Tier != cmp.Or(tt.tier, TierPlain) {
-			t.Errorf("%s: %+v, want user by %q, ambiguous %v, tier %s", name, got, tt.user, tt.ambiguous, cmp.Or(tt.tier, TierPlain))
+		if kind != tt.user || (got.UserFrom == UserAmbiguous) != tt.ambiguous || got.Tier != cmp.Or(tt.tier, policy.Plain) {
+			t.Errorf("%s: %+v, want user by %q, ambiguous %v, tier %s", name, got, tt.user, tt.ambiguous, cmp.Or(tt.tier, policy.Plain))
 		}
 	}
 }

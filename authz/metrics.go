@@ -71,14 +71,7 @@ func newMetrics(reg prometheus.Registerer, s *Server, users UserSources) *metric
 		return 0
 	})
 	// Series that alerts use exist from the start, with the value 0.
-	for _, p := range []Policy{PolicyRun, PolicyAssistant} {
-		m.decisions.WithLabelValues(string(p), "allow", string(ReasonOK))
-		for _, r := range []Reason{ReasonRateLimited, ReasonQueueFull, ReasonQueueSlow, ReasonQueueUnknown, ReasonLimiterUnavailable, ReasonOverloaded, ReasonInternal} {
-			m.decisions.WithLabelValues(string(p), "deny", string(r))
-		}
-		m.shadowed.WithLabelValues(string(p))
-	}
-	m.decisions.WithLabelValues(string(PolicyUnknown), "deny", string(ReasonUnknownPolicy))
+	m.decisions.WithLabelValues(policyUnknown, "deny", string(ReasonUnknownPolicy))
 	for _, ip := range []IPSource{IPFromHeader, IPFromForwarded, IPFromPeer, IPFromProxy, IPFromNothing} {
 		for _, user := range append(slices.Clone(users), UserNone, UserAmbiguous) {
 			m.callers.WithLabelValues(string(ip), string(user))
@@ -95,7 +88,7 @@ func (m *metrics) count(d *Decision, counter prometheus.Counter, took time.Durat
 	m.duration.Observe(took.Seconds())
 	counter.Inc()
 	if d.Shadow {
-		m.shadowed.WithLabelValues(string(d.Policy)).Inc()
+		m.shadowed.WithLabelValues(d.Policy).Inc()
 	}
 }
 
@@ -113,15 +106,37 @@ func (c callerCounters) WithLabelValues(ipFrom, userFrom string) prometheus.Coun
 	return c.get([2]string{ipFrom, userFrom})
 }
 
-// show sets the gauges that say which checks are in shadow mode.
-func (m *metrics) show(s Switches) {
-	for check, shadow := range map[string]Shadow{"limit": s.LimitShadow, "queue": s.QueueShadow} {
-		for _, p := range []Policy{PolicyRun, PolicyAssistant} {
-			on := 0.0
-			if shadow.has(p) {
-				on = 1
+// show makes the series of the policies. Those that alerts use exist from the start, with
+// the value 0.
+func (m *metrics) show(r *rules) {
+	for _, g := range r.guarded {
+		m.decisions.WithLabelValues(g.name, "allow", string(ReasonOK))
+		reasons := []Reason{ReasonRateLimited, ReasonQueueFull, ReasonQueueSlow, ReasonQueueUnknown, ReasonLimiterUnavailable, ReasonOverloaded, ReasonInternal}
+		if g.shares {
+			reasons = append(reasons, ReasonQueueShare)
+		}
+		for _, reason := range reasons {
+			m.decisions.WithLabelValues(g.name, "deny", string(reason))
+		}
+		m.shadowed.WithLabelValues(g.name)
+		for check, on := range map[string]bool{"limit": g.limitShadow, "queue": g.queueShadow} {
+			value := 0.0
+			if on {
+				value = 1
 			}
-			m.shadow.WithLabelValues(check, string(p)).Set(on)
+			m.shadow.WithLabelValues(check, g.name).Set(value)
+		}
+	}
+}
+
+// forget drops the series of policies that are no longer there.
+func (m *metrics) forget(before, now *rules) {
+	for _, name := range before.names() {
+		if now.set.Named(name) != nil {
+			continue
+		}
+		for _, vec := range []*prometheus.MetricVec{m.decisions.MetricVec, m.shadowed.MetricVec, m.shadow.MetricVec} {
+			vec.DeletePartialMatch(prometheus.Labels{"policy": name})
 		}
 	}
 }

@@ -15,8 +15,8 @@ import (
 func record(r *gatev1.Decision, d *Decision) {
 	r.Verdict = verdict(d.Denied)
 	r.Reason = string(d.Reason)
-	r.Policy = string(d.Policy)
-	r.Tier = string(d.Charged.Tier)
+	r.Policy = d.Policy
+	r.Tier = d.Charged.Tier
 	r.WaitMs = d.Wait.Milliseconds()
 	r.Shadow = d.Shadow
 }

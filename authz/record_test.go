@@ -21,7 +21,7 @@ import (
 func TestRecordIsFilled(t *testing.T) {
 	r := new(gatev1.Decision)
 	record(r, &Decision{
-		Policy: PolicyRun, Reason: ReasonQueueFull, Denied: true, Shadow: true, Wait: 90 * time.Millisecond, Charged: Caller{Tier: TierPremium},
+		Policy: "run", Reason: ReasonQueueFull, Denied: true, Shadow: true, Wait: 90 * time.Millisecond, Charged: Caller{Tier: "premium"},
 	})
 	kinds := []protoreflect.Kind{protoreflect.StringKind, protoreflect.BoolKind, protoreflect.Int64Kind}
 	fields := r.ProtoReflect().Descriptor().Fields()
@@ -48,7 +48,7 @@ func recordIsShown(t *testing.T, codec string) {
 	cfg.LimitShadow = everywhere
 	var calls []string
 	queue := fakeQueue{calls: &calls, shed: backpressure.StateOK, admit: backpressure.StateFull}
-	s := New(cfg, Limits{tiers, tiers}, fakeLimiter{&calls, denies}, queue, prometheus.NewRegistry(),
+	s := serve(cfg, fakeLimiter{&calls, denies}, queue, prometheus.NewRegistry(),
 		slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	resp := ask(t.Context(), t, codec, s, checkRequest("203.0.113.9", "/run", true))
 	var line map[string]any
@@ -71,12 +71,12 @@ func recordIsShown(t *testing.T, codec string) {
 }
 
 func BenchmarkAnswer(b *testing.B) {
-	d := &Decision{Policy: PolicyRun, Reason: ReasonOK, Charged: Caller{Tier: TierPlain}, Bucket: &quota.Result{Limit: tiers.Plain, Taken: true}}
-	s := New(config(b), Limits{tiers, tiers}, quota.NewMemory(), nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	d := &Decision{Policy: "run", Reason: ReasonOK, Charged: Caller{Tier: "plain"}, Bucket: &quota.Result{Limit: tenTokens, Taken: true}}
+	s := serve(config(b), quota.NewMemory(), nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	var answer draft
 	b.ReportAllocs()
 	for b.Loop() {
-		answer.write(d, s.templates.get(d.kind()), HeadersDraft)
+		answer.write(d, s.rules.Load().templates.get(d.kind()), HeadersDraft)
 		answer.reply.Answer()
 	}
 }

@@ -1,7 +1,7 @@
 // Package authz decides one request: a CheckRequest comes in, a verdict goes out.
-// Read [Server.Check] and decide (decide.go) from top to bottom. They ask what kind of
-// request it is (route.go), who sent it (identity.go), what the queue and the buckets
-// say (decision.go), and write the reply (record.go, template.go, answer.go).
+// Read [Server.Check] and decide (decide.go) from top to bottom. They ask which policy
+// the request falls under (rules.go), who sent it (identity.go), what the queue and the
+// buckets say (decision.go), and write the reply (record.go, template.go, answer.go).
 package authz
 
 import (
@@ -39,9 +39,6 @@ type Queue interface {
 	Admitted(a backpressure.Asker, got backpressure.Admission, unreadable bool) backpressure.Verdict
 }
 
-// Limits has the limits of each policy.
-type Limits struct{ Run, Assistant quota.Tiers }
-
 // failureRetry is the Retry-After of a request that the gate could not decide.
 const failureRetry = 5 * time.Second
 
@@ -51,15 +48,10 @@ type Server struct {
 
 	cfg        Config
 	callers    identifier
-	limits     Limits
 	limiter    Limiter
-	queue      Queue
-	places     *quota.Queue // for the limiter, if it can give places in the queue; else nil
 	metrics    *metrics
 	log        *slog.Logger
-	switches   atomic.Pointer[Switches]
-	templates  *memo[kind, *template]
-	failures   map[Policy]*failure // never changed; see newFailures
+	rules      atomic.Pointer[rules]
 	complaints complaints
 	warned     sync.Map // the config warnings that were logged
 	coverage   coverage
@@ -71,28 +63,27 @@ var (
 	_ envoy.Checker              = (*Server)(nil)
 )
 
-// New returns a server. With a nil queue there is no queue check.
-func New(cfg Config, limits Limits, limiter Limiter, queue Queue, places *quota.Queue, reg prometheus.Registerer, log *slog.Logger) *Server {
+// New returns a server that decides by these rules.
+func New(cfg Config, in Rules, limiter Limiter, reg prometheus.Registerer, log *slog.Logger) *Server {
 	s := &Server{
 		cfg:     cfg,
 		callers: newIdentifier(cfg),
-		limits:  limits,
 		limiter: limiter,
-		queue:   queue,
-		places:  places,
 		log:     log,
 	}
 	s.metrics = newMetrics(reg, s, cfg.UserSources)
-	s.templates = newMemo(func(k kind) *template { return newTemplate(k, s.metrics.decisions) })
-	s.failures = s.newFailures()
-	s.Switch(cfg.Switches)
+	s.Use(in)
 	return s
 }
 
-// Switch puts other switches in force for the requests to come.
-func (s *Server) Switch(to Switches) {
-	s.switches.Store(&to)
+// Use puts other rules in force for the requests to come. Requests under way keep the
+// rules that they began with.
+func (s *Server) Use(in Rules) {
+	to := s.newRules(in)
 	s.metrics.show(to)
+	if before := s.rules.Swap(to); before != nil {
+		s.metrics.forget(before, to)
+	}
 }
 
 // GuardsNothing says that Envoy has asked about many requests since the start and that
@@ -130,10 +121,11 @@ func (s *Server) check(ctx context.Context, read func() (envoy.Request, error), 
 	var r envoy.Request
 	var unreadable error
 	var out outcome
-	d := &Decision{Policy: PolicyRun} // until the policy is known
+	rules := s.rules.Load()
+	d := &Decision{Policy: rules.first.name, Reason: ReasonOK} // until the policy is known
 	decided := s.guard(ctx, "deciding", func() {
 		if r, unreadable = read(); unreadable == nil {
-			s.decide(ctx, r, d, overloaded)
+			s.decide(ctx, rules, r, d, overloaded)
 		}
 	})
 	if unreadable != nil {
@@ -144,15 +136,12 @@ func (s *Server) check(ctx context.Context, read func() (envoy.Request, error), 
 	record := &answer.record
 	var t *template
 	answered := decided && s.guard(ctx, "answering", func() {
-		t = s.templates.get(d.kind())
+		t = rules.templates.get(d.kind())
 		answer.write(d, t, s.cfg.Headers)
 		out = send(&answer.reply)
 	})
 	if !answered {
-		failure, ok := s.failures[d.Policy]
-		if !ok {
-			failure = s.failures[PolicyRun]
-		}
+		failure := rules.failures[d.Policy]
 		d, t, record, out = &failure.decision, failure.template, &failure.record, failure.outcome
 	}
 
@@ -162,7 +151,7 @@ func (s *Server) check(ctx context.Context, read func() (envoy.Request, error), 
 			s.log.LogAttrs(ctx, slog.LevelDebug, "decided", attributes(record)...)
 		}
 	})
-	s.guard(ctx, "looking for config warnings", func() { s.diagnose(ctx, r, d) })
+	s.guard(ctx, "looking for config warnings", func() { s.diagnose(ctx, rules, r, d) })
 	return out, nil
 }
 
@@ -180,14 +169,14 @@ type failure struct {
 	outcome
 }
 
-// newFailures returns the failures by policy. They are made at the start, so that none of
-// it can fail later.
-func (s *Server) newFailures() map[Policy]*failure {
-	failures := make(map[Policy]*failure)
-	for _, p := range []Policy{PolicyRun, PolicyAssistant, PolicyUnknown, PolicyNone} {
+// newFailures returns the failures by policy. They are made together with the rules, so
+// that none of it can fail later.
+func (s *Server) newFailures(r *rules) map[string]*failure {
+	failures := make(map[string]*failure)
+	for _, p := range append(r.names(), policyUnknown, policyNone) {
 		f := &failure{decision: Decision{Policy: p, Reason: ReasonOK}}
 		f.decision.apply(finding{reason: ReasonInternal, wait: after(failureRetry), fails: s.failsClosed()}, false)
-		f.template = s.templates.get(f.decision.kind())
+		f.template = r.templates.get(f.decision.kind())
 		f.write(&f.decision, f.template, s.cfg.Headers)
 		f.outcome = outcome{f.reply.Response(), f.reply.Answer()}
 		failures[p] = f

@@ -21,6 +21,7 @@ import (
 
 	"github.com/refrakt-hub/refrakt-gate/backpressure"
 	"github.com/refrakt-hub/refrakt-gate/internal/metrictest"
+	"github.com/refrakt-hub/refrakt-gate/policy"
 	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
@@ -65,33 +66,40 @@ func (f fakeQueue) verdict(s backpressure.State, caller string) backpressure.Ver
 	}}
 }
 
-func (f fakeQueue) Shed(caller string, addsJob bool) backpressure.Verdict {
-	*f.calls = append(*f.calls, fmt.Sprintf("shed %s %v", caller, addsJob))
-	v := f.verdict(f.shed, caller)
+func (f fakeQueue) Shed(a backpressure.Asker, addsJob bool) backpressure.Verdict {
+	*f.calls = append(*f.calls, fmt.Sprintf("shed %s %v", a.Address, addsJob))
+	v := f.verdict(f.shed, a.Address)
 	v.Provisional = addsJob && f.provisional
 	return v
 }
 
-func (f fakeQueue) Admit(_ context.Context, caller string) backpressure.Verdict {
-	*f.calls = append(*f.calls, "admit "+caller)
-	return f.verdict(f.admit, caller)
+func (f fakeQueue) Place(a backpressure.Asker) backpressure.Place {
+	return backpressure.Place{Limit: 40, Caller: a.Sharer}
 }
 
-func (f fakeQueue) Admitted(caller string, a backpressure.Admission, unreadable bool) backpressure.Verdict {
-	*f.calls = append(*f.calls, fmt.Sprintf("admitted %s %v", caller, a.Admitted))
+func (f fakeQueue) Admit(_ context.Context, a backpressure.Asker) backpressure.Verdict {
+	*f.calls = append(*f.calls, "admit "+a.Address)
+	return f.verdict(f.admit, a.Address)
+}
+
+func (f fakeQueue) Admitted(a backpressure.Asker, got backpressure.Admission, unreadable bool) backpressure.Verdict {
+	*f.calls = append(*f.calls, fmt.Sprintf("admitted %s %v", a.Address, got.Admitted))
 	switch {
 	case unreadable:
-		return f.verdict(backpressure.StateUnknown, caller)
-	case !a.Admitted:
-		return f.verdict(backpressure.StateFull, caller)
+		return f.verdict(backpressure.StateUnknown, a.Address)
+	case got.OverShare:
+		return f.verdict(backpressure.StateShare, a.Address)
+	case !got.Admitted:
+		return f.verdict(backpressure.StateFull, a.Address)
 	default:
-		return f.verdict(backpressure.StateOK, caller)
+		return f.verdict(backpressure.StateOK, a.Address)
 	}
 }
 
 var (
-	tiers = quota.NewTiers(10, 6, 3)
-	takes = func(_ context.Context, l quota.Limit) (quota.Result, error) {
+	tenTokens    = quota.Limit{Capacity: 10, Interval: 10 * time.Second}
+	thirtyTokens = quota.Limits(10, 6, time.Minute, 1, 3)[1]
+	takes        = func(_ context.Context, l quota.Limit) (quota.Result, error) {
 		return quota.Result{Limit: l, Taken: true, Debt: l.Interval}, nil
 	}
 	denies = func(_ context.Context, l quota.Limit) (quota.Result, error) {
@@ -105,14 +113,46 @@ var (
 	}
 )
 
-var everywhere = Shadow{run: true, assistant: true}
+// everywhere is the shadow mode of all policies of the preset.
+var everywhere = shadowList("true")
 
-func config(t testing.TB) Config {
-	return Config{
+func shadowList(text string) (list policy.ShadowList) {
+	if err := list.UnmarshalText([]byte(text)); err != nil {
+		panic(err)
+	}
+	return list
+}
+
+// setup has settings, and the environment whose preset is in force.
+type setup struct {
+	Config
+	policy.Environment
+}
+
+// config has both policies with 10 tokens, 6 a minute, and three times that for premium
+// callers.
+func config(t testing.TB) setup {
+	return setup{Config{
 		LimitEnabled: true, LimitFailureMode: FailLocal, QueueFailureMode: FailAllow, Headers: HeadersDraft,
 		ClientIPHeader: "CF-Connecting-IP", TrustedProxies: proxies(t, defaultProxies), RedisTimeout: 100 * time.Millisecond,
 		UserSources: UserSources{UserHeader, UserQuery}, MaxChecks: 100,
+	}, policy.Environment{
+		RunBurst: 10, RunPerMinute: 6, AssistantBurst: 10, AssistantPerMinute: 6, PremiumMultiplier: 3, QueueName: "default", MaxPending: 40,
+	}}
+}
+
+// preset is the preset of an environment; queue may be nil.
+func preset(env policy.Environment, queue Queue) Rules {
+	rules := Rules{Policies: policy.Compile(env.File(queue != nil))}
+	if queue != nil {
+		rules.Queues = map[string]WatchedQueue{"default": {Queue: queue}}
 	}
+	return rules
+}
+
+// serve returns a server that decides by the preset.
+func serve(s setup, limiter Limiter, queue Queue, reg prometheus.Registerer, log *slog.Logger) *Server {
+	return New(s.Config, preset(s.Environment, queue), limiter, reg, log)
 }
 
 // compare checks the wire form of an answer; status 0 is OK.
@@ -167,7 +207,7 @@ func TestHeaders(t *testing.T) {
 		cfg := config(t)
 		cfg.Headers = form
 		var calls []string
-		s := New(cfg, Limits{tiers, tiers}, fakeLimiter{&calls, takes}, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		s := serve(cfg, fakeLimiter{&calls, takes}, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 		resp, err := s.Check(t.Context(), checkRequest("203.0.113.9", "/run", true))
 		if err != nil {
 			t.Fatal(err)
@@ -189,7 +229,7 @@ func TestHeaders(t *testing.T) {
 func TestSwitch(t *testing.T) {
 	var calls []string
 	reg := prometheus.NewRegistry()
-	s := New(config(t), Limits{tiers, tiers}, fakeLimiter{&calls, denies}, nil, reg, slog.New(slog.DiscardHandler))
+	s := serve(config(t), fakeLimiter{&calls, denies}, nil, reg, slog.New(slog.DiscardHandler))
 	want := func(path string, status int) {
 		t.Helper()
 		resp, err := s.Check(t.Context(), checkRequest("203.0.113.9", path, true))
@@ -201,7 +241,9 @@ func TestSwitch(t *testing.T) {
 		}
 	}
 	want("/run", 429)
-	s.Switch(Switches{LimitShadow: Shadow{run: true}})
+	cfg := config(t)
+	cfg.LimitShadow = shadowList("run")
+	s.Use(preset(cfg.Environment, nil))
 	want("/run", 0)
 	want("/assistant", 429)
 	for series, on := range map[[2]string]float64{{"limit", "run"}: 1, {"limit", "assistant"}: 0, {"queue", "run"}: 0, {"queue", "assistant"}: 0} {
@@ -209,26 +251,10 @@ func TestSwitch(t *testing.T) {
 			t.Errorf("%v is shown as %v, want %v", series, got, on)
 		}
 	}
-	s.Switch(Switches{})
+	s.Use(preset(config(t).Environment, nil))
 	want("/run", 429)
 	if n := metrictest.Value(t, reg, "refrakt_gate_shadow_denials_total", "policy", "run"); n != 1 {
 		t.Errorf("%v shadow denials, want 1", n)
-	}
-}
-
-func TestShadow(t *testing.T) {
-	for text, want := range map[string]string{
-		"true": "true", "YES": "true", "0": "false", "off": "false", "run": "run", "assistant": "assistant", "run, assistant": "true",
-		"": "error", "2": "error", "run,true": "error", "RUN": "error",
-	} {
-		var s Shadow
-		got := "error"
-		if err := s.UnmarshalText([]byte(text)); err == nil {
-			got = s.String()
-		}
-		if got != want {
-			t.Errorf("%q: %s, want %s", text, got, want)
-		}
 	}
 }
 
@@ -245,7 +271,7 @@ func TestTooManyChecks(t *testing.T) {
 				return takes(ctx, l)
 			}}
 			reg := prometheus.NewRegistry()
-			s := New(cfg, Limits{tiers, tiers}, limiter, nil, reg, slog.New(slog.DiscardHandler))
+			s := serve(cfg, limiter, nil, reg, slog.New(slog.DiscardHandler))
 			ask := func(path string) *authv3.CheckResponse {
 				return ask(t.Context(), t, codec, s, checkRequest("203.0.113.9", path, true))
 			}
@@ -278,16 +304,16 @@ func TestTooManyChecks(t *testing.T) {
 // TestTooManyChecksInShadow: a Check above the limit is denied unless both checks are in shadow mode.
 func TestTooManyChecksInShadow(t *testing.T) {
 	for _, tt := range []struct {
-		limit, queue Shadow
+		limit, queue policy.ShadowList
 		status       int
 	}{
-		{Shadow{}, Shadow{}, 503}, {everywhere, Shadow{}, 503}, {Shadow{}, everywhere, 503}, {everywhere, everywhere, 0},
-		{Shadow{run: true}, Shadow{assistant: true}, 503},
+		{policy.ShadowList{}, policy.ShadowList{}, 503}, {everywhere, policy.ShadowList{}, 503}, {policy.ShadowList{}, everywhere, 503}, {everywhere, everywhere, 0},
+		{shadowList("run"), shadowList("assistant"), 503},
 	} {
 		cfg := config(t)
-		cfg.MaxChecks, cfg.Switches = 0, Switches{tt.limit, tt.queue}
+		cfg.MaxChecks, cfg.Switches = 0, policy.Switches{LimitShadow: tt.limit, QueueShadow: tt.queue}
 		var calls []string
-		s := New(cfg, Limits{tiers, tiers}, fakeLimiter{&calls, takes}, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		s := serve(cfg, fakeLimiter{&calls, takes}, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 		resp, err := s.Check(t.Context(), checkRequest("203.0.113.9", "/run", true))
 		if err != nil {
 			t.Fatal(err)
@@ -322,7 +348,7 @@ func TestDeadline(t *testing.T) {
 			}}
 			cfg := config(t)
 			cfg.LimitFailureMode = FailDeny
-			s := New(cfg, Limits{tiers, tiers}, limiter, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+			s := serve(cfg, limiter, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 			start := time.Now()
 			resp := ask(ctx, t, codec, s, checkRequest("203.0.113.9", "/run", true))
 			if waited := time.Since(start); waited != tt.want {
@@ -354,7 +380,7 @@ func TestMalformed(t *testing.T) {
 	}
 	for name, req := range tests {
 		byCodec(t, name, func(t *testing.T, codec string) {
-			s := New(config(t), Limits{tiers, tiers}, quota.NewMemory(), nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+			s := serve(config(t), quota.NewMemory(), nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 			for i := range 11 {
 				resp := ask(t.Context(), t, codec, s, req)
 				// No request gets around the limit: the eleventh is denied.
@@ -378,7 +404,7 @@ func TestNoUTF8(t *testing.T) {
 		if _, err := codecs["standard"](t.Context(), nil, request); err == nil {
 			t.Fatalf("%s: the generated code reads it", name)
 		}
-		s := New(config(t), Limits{tiers, tiers}, quota.NewMemory(), nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		s := serve(config(t), quota.NewMemory(), nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 		for i := range 11 {
 			resp := decode(t, func() ([]byte, error) { return codecs["wire"](t.Context(), s, request) })
 			if denied := resp.GetStatus().GetCode() != 0; i == 10 && !denied {
@@ -391,7 +417,7 @@ func TestNoUTF8(t *testing.T) {
 // TestNothingPrivateInLogs checks that the log holds no address and no user, even at debug.
 func TestNothingPrivateInLogs(t *testing.T) {
 	var log strings.Builder
-	s := New(config(t), Limits{tiers, tiers}, quota.NewMemory(), nil, prometheus.NewRegistry(),
+	s := serve(config(t), quota.NewMemory(), nil, prometheus.NewRegistry(),
 		slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	for codec := range codecs {
 		ask(t.Context(), t, codec, s, checkRequest("203.0.113.9", "/run?user_id=secret-q", true, line{"x-user-id", "secret-user"}))
@@ -409,9 +435,10 @@ func TestNothingPrivateInLogs(t *testing.T) {
 // BenchmarkCheck is a request by each codec: allowed, with the buckets in memory, and
 // refused because the queue is full.
 func BenchmarkCheck(b *testing.B) {
-	limits := Limits{quota.NewTiers(1_000_000, 30_000, 1), tiers}
 	for name, queue := range map[string]Queue{"allowed": nil, "shed": full{}} {
-		s := New(config(b), limits, quota.NewMemory(), queue, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		cfg := config(b)
+		cfg.RunBurst, cfg.RunPerMinute, cfg.PremiumMultiplier = 1_000_000, 30_000, 1
+		s := serve(cfg, quota.NewMemory(), queue, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 		requests := make([][]byte, 1000)
 		for i := range requests {
 			requests[i] = encode(b, checkRequest("10.0.0.1", "/run?a=1", true,
@@ -436,6 +463,6 @@ func BenchmarkCheck(b *testing.B) {
 // full is a queue without room; nobody asks it anything else.
 type full struct{ Queue }
 
-func (full) Shed(string, bool) backpressure.Verdict {
+func (full) Shed(backpressure.Asker, bool) backpressure.Verdict {
 	return backpressure.Verdict{State: backpressure.StateFull, RetryAfter: func() time.Duration { return 33 * time.Second }}
 }

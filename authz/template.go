@@ -13,9 +13,9 @@ import (
 // kind is what decisions have in common whose answers differ in numbers alone. There are
 // few kinds.
 type kind struct {
-	policy         Policy
+	policy         string
 	reason         Reason
-	tier           Tier // of the caller who was charged
+	tier           string // of the caller who was charged
 	denied, shadow bool
 }
 
@@ -29,21 +29,32 @@ type template struct {
 	reply   *envoy.Template
 }
 
+// status is the HTTP status of a denial for this reason.
+func (r Reason) status() int {
+	switch r {
+	case ReasonForbidden:
+		return http.StatusForbidden
+	case ReasonRateLimited, ReasonQueueShare:
+		return http.StatusTooManyRequests
+	default:
+		return http.StatusServiceUnavailable
+	}
+}
+
 // newTemplate returns the template of a kind. decisions is the counter of decisions.
 func newTemplate(k kind, decisions *prometheus.CounterVec) *template {
 	var reply envoy.Reply
 	if k.denied {
-		reply.Status = http.StatusServiceUnavailable
-		if k.reason == ReasonRateLimited {
-			reply.Status = http.StatusTooManyRequests
-		}
+		reply.Status = k.reason.status()
 		reply.Body = `{"detail":` + strconv.Quote(details[k.reason]) + `}`
 		reply.AddHeader("content-type", []byte("application/json"))
-		// An Envoy on the client's side does not retry then (envoyproxy/envoy#4972).
-		reply.AddHeader("x-envoy-ratelimited", []byte("true"))
+		if k.reason != ReasonForbidden {
+			// An Envoy on the client's side does not retry then (envoyproxy/envoy#4972).
+			reply.AddHeader("x-envoy-ratelimited", []byte("true"))
+		}
 	}
 	r := new(gatev1.Decision)
 	record(r, &Decision{Policy: k.policy, Reason: k.reason, Charged: Caller{Tier: k.tier}, Denied: k.denied, Shadow: k.shadow})
 	addMetadata(&reply, r, constants)
-	return &template{decisions.WithLabelValues(string(k.policy), verdict(k.denied), string(k.reason)), reply.Template()}
+	return &template{decisions.WithLabelValues(k.policy, verdict(k.denied), string(k.reason)), reply.Template()}
 }

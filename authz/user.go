@@ -65,6 +65,12 @@ func (s UserSources) String() string {
 	return strings.Join(items, ",")
 }
 
+// The subjects of users begin with their kind.
+const (
+	claimedUserKind  = "user:"
+	verifiedUserKind = "jwt:"
+)
+
 // user returns the id of the request's user and its kind; the id is empty for an anonymous caller.
 // The user is ambiguous if servers would read the request differently. Users whom Envoy
 // has verified and users whom the client claims have different buckets. So a claim can't
@@ -72,11 +78,11 @@ func (s UserSources) String() string {
 func (i identifier) user(r envoy.Request) (kind, id string, from UserSource) {
 	for _, source := range i.users {
 		var named, sure bool
-		kind = "user:"
+		kind = claimedUserKind
 		switch source {
 		case UserJWT:
 			id, named, sure = claimedUser(r.Claim(i.jwtPayload, i.userClaim))
-			kind = "jwt:"
+			kind = verifiedUserKind
 		case UserHeader:
 			id, named, sure = headerUser(r)
 		case UserQuery:
@@ -93,6 +99,19 @@ func (i identifier) user(r envoy.Request) (kind, id string, from UserSource) {
 		return kind, id, source
 	}
 	return "", "", UserNone
+}
+
+// verified returns the id of the user of a token that Envoy has verified; empty if there
+// is none.
+func (i identifier) verified(r envoy.Request) string {
+	if !slices.Contains(i.users, UserJWT) {
+		return ""
+	}
+	id, named, sure := claimedUser(r.Claim(i.jwtPayload, i.userClaim))
+	if !named || !sure {
+		return ""
+	}
+	return id
 }
 
 // appendUserSubject appends the subject of a user. The id is hashed, so that text of the

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/refrakt-hub/refrakt-gate/policy"
 )
 
 // Exit codes. For check, exitDenied says that the gate denied the request.
@@ -24,7 +26,7 @@ const (
 // cli is the command line.
 type cli struct {
 	Serve       serveCmd       `cmd:"" default:"1" help:"Serve Envoy (the default). Settings come from the environment."`
-	Config      configCmd      `cmd:"" help:"Check the environment and print the effective settings, secrets masked."`
+	Config      configCmd      `cmd:"" help:"Check the environment and POLICY_FILE, print the effective settings, secrets masked, and say in words what they mean."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask the gate of the same environment whether it is ready (/readyz at TELEMETRY_ADDR). Exit status: 0 ready, 1 not ready or no answer, 2 bad settings."`
 	Check       checkCmd       `cmd:"" help:"Ask a running gate about one request, as Envoy would, and print the verdict. It is charged like a real one. Exit status: 0 allowed, 1 denied, 2 error."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`
@@ -42,7 +44,7 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	exited, code := false, exitOK
 	parser, err := kong.New(new(cli),
 		kong.Name("refrakt-gate"),
-		kong.Description("Envoy external authorization for the Refrakt API: rate limits and queue back-pressure."),
+		kong.Description("Envoy external authorization: rate limits and queue back-pressure."),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(c int) { exited, code = true, c }),
 		kong.UsageOnError(),
@@ -116,14 +118,30 @@ func (serveCmd) Run(p *process) error {
 	return serve(ctx, cfg, p.env, p.stderr)
 }
 
-type configCmd struct{}
+type configCmd struct {
+	AsPolicies   bool `help:"Print the policies in force as a policy file (see POLICY_FILE)." xor:"form"`
+	PolicySchema bool `help:"Print the JSON schema of policy files, for editors." xor:"form"`
+}
 
-func (configCmd) Run(p *process) error {
-	cfg, errs := loadConfig(p.env)
-	if len(errs) > 0 {
-		return badSettings(errs)
+// Run prints the settings, the policies or the schema. The schema needs no settings.
+func (c configCmd) Run(p *process) error {
+	var text []byte
+	if c.PolicySchema {
+		text = policy.Schema
+	} else {
+		cfg, errs := loadConfig(p.env)
+		switch {
+		case len(errs) > 0:
+			return badSettings(errs)
+		case !c.AsPolicies:
+			return explain(p.stdout, cfg)
+		}
+		text = cfg.policies.YAML()
 	}
-	return explain(p.stdout, cfg)
+	if _, err := p.stdout.Write(text); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
 }
 
 // badSettings returns an error that lists every mistake.

@@ -18,9 +18,9 @@ import (
 
 	"github.com/refrakt-hub/refrakt-gate/authz"
 	"github.com/refrakt-hub/refrakt-gate/backpressure"
-	"github.com/refrakt-hub/refrakt-gate/backpressure/saq"
 	"github.com/refrakt-hub/refrakt-gate/internal/settings"
 	"github.com/refrakt-hub/refrakt-gate/jobmetrics"
+	"github.com/refrakt-hub/refrakt-gate/policy"
 	"github.com/refrakt-hub/refrakt-gate/quota"
 	"github.com/refrakt-hub/refrakt-gate/telemetry"
 )
@@ -37,6 +37,8 @@ type Config struct {
 	// LimitRedisURL is the Redis of the buckets. If it is empty, they are in the Redis of
 	// QueueURL, or in memory if that is empty too.
 	LimitRedisURL string `env:"RATE_LIMIT_REDIS_URL"`
+	// PolicyFile is a file of policies. If it is empty, the environment has what there is.
+	PolicyFile string `env:"POLICY_FILE"`
 	// SwitchesFile is a file that changes the switches while the gate runs. If it is empty,
 	// there is none.
 	SwitchesFile string `env:"SWITCHES_FILE"`
@@ -50,11 +52,13 @@ type Config struct {
 
 	TLS       TLSConfig
 	Authz     authz.Config
+	Policy    policy.Environment
 	Quota     quota.Config
 	Queue     backpressure.Config
-	SAQ       saq.Config
 	Jobs      jobmetrics.Config
 	Telemetry telemetry.Config
+
+	policies *policy.File // what POLICY_FILE says, or what the environment amounts to
 }
 
 // secrets are the settings that are never shown whole, and how each is masked. Each can
@@ -70,7 +74,7 @@ var secrets = map[string]func(string) string{
 func loadConfig(environ map[string]string) (Config, []error) {
 	environ, errs := readSecretFiles(environ)
 	environ, more := readSwitches(environ)
-	errs = append(errs, more...)
+	errs = slices.Concat(errs, more, replacedButSet(environ))
 	var cfg Config
 	opts := env.Options{Environment: environ, FuncMap: map[reflect.Type]env.ParserFunc{
 		reflect.TypeFor[time.Duration](): parseDuration,
@@ -83,7 +87,15 @@ func loadConfig(environ map[string]string) (Config, []error) {
 	if v, ok := environ["CLIENT_IP_HEADER"]; ok && v == "" {
 		cfg.Authz.ClientIPHeader = ""
 	}
-	return cfg, append(errs, cfg.Validate()...)
+	return cfg, append(errs, cfg.complete()...)
+}
+
+// complete reads the policies. It returns every mistake in them and in the settings.
+func (c *Config) complete() (mistakes []error) {
+	mistakes = c.Validate()
+	var more []error
+	c.policies, more = c.readPolicies()
+	return append(mistakes, more...)
 }
 
 // parseErrors returns a mistake for each variable that can't be parsed. The errors of the
@@ -119,7 +131,7 @@ func parseErrors(opts env.Options) (errs []error) {
 	if err := env.ParseWithOptions(&rest, opts); err != nil {
 		return append(errs, err)
 	}
-	return append(errs, rest.Validate()...)
+	return append(errs, rest.complete()...)
 }
 
 // Validate returns every mistake. Each begins with the name of its variable.
@@ -133,7 +145,7 @@ func (c Config) Validate() []error {
 	mistakes.Add("STARTUP_TIMEOUT", settings.Within(c.StartupTimeout, time.Second, time.Hour))
 	mistakes.Add("SHUTDOWN_DRAIN", settings.Within(c.ShutdownDrain, 0, time.Hour))
 	mistakes.Add("SHUTDOWN_TIMEOUT", settings.Within(c.ShutdownTimeout, time.Millisecond, time.Hour))
-	return slices.Concat(mistakes, c.TLS.Validate(), c.Authz.Validate(), c.Quota.Validate(), c.SAQ.Validate(), c.Queue.Validate(), c.Jobs.Validate(), c.Telemetry.Validate())
+	return slices.Concat(mistakes, c.TLS.Validate(), c.Authz.Validate(), c.Policy.Validate(), c.Quota.Validate(), c.Queue.Validate(), c.Jobs.Validate(), c.Telemetry.Validate())
 }
 
 // limiterURL is the Redis of the buckets. If it is empty, they are in memory.

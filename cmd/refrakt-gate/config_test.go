@@ -107,8 +107,8 @@ func TestGoodSettings(t *testing.T) {
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
-	if cfg.Queue.MaxAge != 2500*time.Millisecond || cfg.Queue.SampleInterval != 250*time.Millisecond || cfg.Queue.PollInterval != 5*time.Second {
-		t.Errorf("durations: %v, %v, %v", cfg.Queue.MaxAge, cfg.Queue.SampleInterval, cfg.Queue.PollInterval)
+	if cfg.Policy.MaxAge != 2500*time.Millisecond || cfg.Queue.SampleInterval != 250*time.Millisecond || cfg.Queue.PollInterval != 5*time.Second {
+		t.Errorf("durations: %v, %v, %v", cfg.Policy.MaxAge, cfg.Queue.SampleInterval, cfg.Queue.PollInterval)
 	}
 	if cfg.Authz.LimitEnabled || !cfg.Telemetry.MetricsEnabled {
 		t.Error("booleans are read wrongly")
@@ -116,8 +116,8 @@ func TestGoodSettings(t *testing.T) {
 	if cfg.Authz.ClientIPHeader != "" {
 		t.Errorf("CLIENT_IP_HEADER set to nothing is %q", cfg.Authz.ClientIPHeader)
 	}
-	if cfg.Queue.MaxPending != 40 {
-		t.Errorf("QUEUE_MAX_PENDING set to nothing is %d, want the default", cfg.Queue.MaxPending)
+	if cfg.Policy.MaxPending != 40 {
+		t.Errorf("QUEUE_MAX_PENDING set to nothing is %d, want the default", cfg.Policy.MaxPending)
 	}
 	if cfg.Telemetry.BearerToken != "from-a-file" {
 		t.Errorf("token %q, want the file's", cfg.Telemetry.BearerToken)
@@ -152,8 +152,8 @@ func TestConfigCommand(t *testing.T) {
 		"QUEUE_URL=rediss://***:***@redis.example:6380?***\n",
 		"PROMETHEUS_BEARER_TOKEN=***\n",
 		"QUEUE_MAX_PENDING=40\n",
-		"# run: each client IP, and each user, has 10 requests at once, then one every 10s; premium 30 requests at once, then one every 3.333s\n",
-		`# requests get 503 while 40 or more jobs of queue "default" wait` + "\n",
+		"# run: each client IP: plain 10 at once, then 6 a minute; premium 30 at once, then 18 a minute\n",
+		"# queue default: full when 40 jobs wait, or the oldest has waited for 10m\n",
 	} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("no line %q", want)

@@ -4,17 +4,17 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
-	"time"
-
-	"github.com/refrakt-hub/refrakt-gate/authz"
-	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
 // explain prints the effective settings in the form of an environment, and says in words
 // what they mean.
 func explain(w io.Writer, cfg Config) error {
 	for _, s := range effective(cfg) {
+		if cfg.PolicyFile != "" && slices.Contains(replaced, s.name) {
+			continue // the file stands for it
+		}
 		if _, err := fmt.Fprintf(w, "%s=%s\n", s.name, s.value); err != nil {
 			return fmt.Errorf("print settings: %w", err)
 		}
@@ -34,8 +34,12 @@ func effective(cfg any) []setting {
 	var out []setting
 	v := reflect.ValueOf(cfg)
 	for i := range v.NumField() {
-		name, ok := v.Type().Field(i).Tag.Lookup("env")
-		if !ok {
+		field := v.Type().Field(i)
+		name, ok := field.Tag.Lookup("env")
+		switch {
+		case !field.IsExported():
+			continue
+		case !ok:
 			out = append(out, effective(v.Field(i).Interface())...)
 			continue
 		}
@@ -55,35 +59,19 @@ func effective(cfg any) []setting {
 func meaning(cfg Config) []string {
 	var lines []string
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
-	if cfg.Authz.LimitEnabled {
-		for _, p := range []struct {
-			policy authz.Policy
-			tiers  quota.Tiers
-		}{{authz.PolicyRun, cfg.Quota.Run()}, {authz.PolicyAssistant, cfg.Quota.Assistant()}} {
-			add("%s: each client IP, and each user, has %s; premium %s", p.policy, inWords(p.tiers.Plain), inWords(p.tiers.Premium))
-		}
-		if cfg.limiterURL() == "" {
-			add("the buckets are in the memory of this process: replicas do not share them, and a restart fills them")
-		} else {
-			add("the buckets are in Redis, shared by all replicas; while it is away: %s", cfg.Authz.LimitFailureMode)
-		}
-	} else {
-		add("rate limits are off")
+	lines = append(lines, cfg.policies.Words()...)
+	switch {
+	case !cfg.Authz.LimitEnabled:
+		add("RATE_LIMIT_ENABLED is off: no bucket is asked")
+	case cfg.limiterURL() == "":
+		add("the buckets are in the memory of this process: replicas do not share them, and a restart fills them")
+	default:
+		add("the buckets are in Redis, shared by all replicas; while it is away: %s", cfg.Authz.LimitFailureMode)
 	}
-	if q := cfg.Queue; cfg.QueueURL == "" {
+	if cfg.QueueURL == "" {
 		add("no queue is watched: QUEUE_URL is not set")
 	} else {
-		if q.MaxPending > 0 {
-			add("requests get 503 while %d or more jobs of queue %q wait", q.MaxPending, cfg.SAQ.QueueName)
-		}
-		if q.MaxAge > 0 {
-			add("requests get 503 while the oldest job waiting in queue %q has waited %v or longer", cfg.SAQ.QueueName, q.MaxAge)
-		}
-		if q.MaxPending == 0 && q.MaxAge == 0 {
-			add("the queue is watched for the metrics only")
-		} else {
-			add("while the state of the queue is unknown: %s", cfg.Authz.QueueFailureMode)
-		}
+		add("while the state of a queue is unknown: %s", cfg.Authz.QueueFailureMode)
 	}
 	if c := cfg.TLS; c.GRPCCertFile != "" {
 		who := "clients need no certificate"
@@ -98,17 +86,5 @@ func meaning(cfg Config) []string {
 	if c := cfg.TLS; c.TelemetryCertFile != "" {
 		add("TELEMETRY_ADDR speaks https, TLS %s or newer", c.MinVersion)
 	}
-	for _, shadow := range []struct {
-		check string
-		on    authz.Shadow
-	}{{"rate limits", cfg.Authz.LimitShadow}, {"queue checks", cfg.Authz.QueueShadow}} {
-		if shadow.on != (authz.Shadow{}) {
-			add("SHADOW: %s are recorded but not enforced (for: %s)", shadow.check, shadow.on)
-		}
-	}
 	return lines
-}
-
-func inWords(l quota.Limit) string {
-	return fmt.Sprintf("%d requests at once, then one every %v", l.Capacity, l.Interval.Round(time.Millisecond))
 }

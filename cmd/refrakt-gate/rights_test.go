@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/refrakt-hub/refrakt-gate/backpressure"
 	"github.com/refrakt-hub/refrakt-gate/backpressure/saq"
 	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
 	"github.com/refrakt-hub/refrakt-gate/jobmetrics"
@@ -183,13 +184,13 @@ func useQueue(t *testing.T, server *redistest.Server, rdb *redis.Client) error {
 	errs := []error{rdb.Ping(ctx).Err(), useBuckets(ctx, quota.NewRedis(rdb, ""))}
 	note := func(err error) { errs = append(errs, err) }
 
-	queue := saq.New(saq.Config{QueueName: "default"}, rdb)
+	queue := saq.New("default", rdb)
 	s, err := queue.Sample(ctx, nil)
 	note(err)
 	_, err = queue.Sample(ctx, s.Cursor)
 	note(err)
 	for _, move := range []string{"RPUSH", "LPOP", ""} { // a job arrives, and the mark is gone
-		_, err = queue.Admit(ctx, 40, time.Minute)
+		_, err = queue.Admit(ctx, backpressure.Place{Limit: 40}, time.Minute)
 		note(err)
 		switch move {
 		case "RPUSH":

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -21,10 +24,9 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/refrakt-hub/refrakt-gate/authz"
-	"github.com/refrakt-hub/refrakt-gate/backpressure"
 	"github.com/refrakt-hub/refrakt-gate/backpressure/saq"
 	"github.com/refrakt-hub/refrakt-gate/certs"
-	"github.com/refrakt-hub/refrakt-gate/jobmetrics"
+	"github.com/refrakt-hub/refrakt-gate/policy"
 	"github.com/refrakt-hub/refrakt-gate/quota"
 	"github.com/refrakt-hub/refrakt-gate/telemetry"
 )
@@ -45,6 +47,10 @@ func serve(ctx context.Context, cfg Config, environ map[string]string, logs io.W
 	g, err := newGate(cfg, newRegistry(), log)
 	if err != nil {
 		return err
+	}
+	if g.reloads != nil {
+		signal.Notify(g.hangups, syscall.SIGHUP)
+		defer signal.Stop(g.hangups)
 	}
 	defer g.close()
 	limitMemory(g.bucketBytes, log)
@@ -86,21 +92,21 @@ type gate struct {
 	checks    *authz.Server
 
 	passwords    []string              // of Redis, never to be shown
+	hangups      chan os.Signal        // SIGHUP: look at POLICY_FILE now
 	telemetryTLS *certs.Files          // nil: plain text
 	queueRedis   *redis.Client         // nil: no queue
 	limiterRedis redis.UniversalClient // nil: buckets in memory
-	places       *quota.Queue          // of the queue; nil: no place is needed
-	monitor      *backpressure.Monitor // nil: no queue
-	jobs         *jobmetrics.Counter   // nil: no queue
-	failover     *quota.Failover       // nil: buckets in memory
-	bucketBytes  int64                 // of buckets in memory; 0: there are none
+	queues       *queues
+	reloads      *reloader       // nil: no POLICY_FILE
+	failover     *quota.Failover // nil: buckets in memory
+	bucketBytes  int64           // of buckets in memory; 0: there are none
 }
 
 const starting = "starting"
 
 // newGate builds the parts. It starts nothing, and reads nothing but certificates.
 func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, error) {
-	g := &gate{cfg: cfg, log: log, ready: new(telemetry.Readiness), health: health.NewServer()}
+	g := &gate{cfg: cfg, log: log, ready: new(telemetry.Readiness), health: health.NewServer(), hangups: make(chan os.Signal, 1)}
 	g.ready.Block(starting, "waiting for Redis and the first sample of the queue")
 	g.telemetry = telemetry.NewServer(cfg.Telemetry, reg, g.ready, g.degraded, log)
 	g.setServing(healthpb.HealthCheckResponse_NOT_SERVING)
@@ -112,15 +118,13 @@ func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, err
 		}
 		g.passwords = append(g.passwords, u.passwords()...)
 		g.queueRedis = u.client()
-		queue := saq.New(cfg.SAQ, g.queueRedis)
-		if cfg.Queue.MaxPending > 0 {
-			g.places = new(quota.Queue)
-			g.places.Keys, g.places.Args = queue.Places(cfg.Queue.MaxPending, cfg.Queue.AdmissionWindow)
-		}
-		g.monitor = backpressure.NewMonitor(cfg.Queue, queue, reg, log)
-		g.jobs = jobmetrics.New(cfg.Jobs, cfg.SAQ.QueueName, queue, g.queueRedis, reg, log)
 	}
-	limiter, err := g.newLimiter(reg)
+	// Series with one name have the same labels, whatever they are about.
+	var limiterReg prometheus.Registerer = reg
+	if cfg.PolicyFile != "" {
+		limiterReg = prometheus.WrapRegistererWith(prometheus.Labels{queueLabel: ""}, reg)
+	}
+	limiter, err := g.newLimiter(limiterReg)
 	if err != nil {
 		return nil, err
 	}
@@ -129,15 +133,15 @@ func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, err
 			return nil, err
 		}
 	}
-	var queue authz.Queue // without a queue it must be nil, and not a nil *Monitor
-	if g.monitor != nil {
-		queue = g.monitor
-	}
-	limits := authz.Limits{Run: cfg.Quota.Run(), Assistant: cfg.Quota.Assistant()}
 	if g.server, err = newGRPC(cfg.TLS.grpc(), cfg.GRPCCodec, cfg.Authz.MaxChecks, reg, log); err != nil {
 		return nil, err
 	}
-	g.checks = authz.New(cfg.Authz, limits, limiter, queue, g.places, reg, log)
+	g.queues = &queues{cfg: cfg, rdb: g.queueRedis, reg: reg, log: log, together: g.limiterRedis == g.queueRedis}
+	in, _ := g.queues.apply(cfg.policies.Queues)
+	g.checks = authz.New(cfg.Authz, authz.Rules{Policies: policy.Compile(cfg.policies), Queues: in}, limiter, reg, log)
+	if cfg.PolicyFile != "" {
+		g.reloads = newReloader(cfg, g.put, reg, log)
+	}
 	cfg.GRPCCodec.register(g.server, g.checks)
 	healthpb.RegisterHealthServer(g.server, g.health)
 	return g, nil
@@ -182,6 +186,13 @@ func (g *gate) limiterStore() (quota.Store, error) {
 	return quota.NewRedis(g.limiterRedis, saq.PlacesLua), nil
 }
 
+// switchTo puts other switches in force.
+func (g *gate) switchTo(s policy.Switches) {
+	env := g.cfg.Policy
+	env.Switches = s
+	g.put(env.File(g.cfg.QueueURL != ""))
+}
+
 func newRegistry() *prometheus.Registry {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(
@@ -203,15 +214,9 @@ func (g *gate) degraded() []string {
 	if g.failover != nil && g.failover.Degraded() {
 		lines = append(lines, "limiter: Redis is not asked, RATE_LIMIT_FAILURE_MODE="+string(g.cfg.Authz.LimitFailureMode)+" decides")
 	}
-	if g.monitor != nil {
-		if g.monitor.State() == backpressure.StateUnknown {
-			lines = append(lines, "queue: state unknown, QUEUE_FAILURE_MODE="+string(g.cfg.Authz.QueueFailureMode)+" decides")
-		}
-		for _, problem := range []string{g.monitor.Problem(), g.jobs.Problem()} {
-			if problem != "" {
-				lines = append(lines, problem)
-			}
-		}
+	lines = append(lines, g.queues.problems()...)
+	if g.reloads != nil && g.reloads.problem() != "" {
+		lines = append(lines, g.reloads.problem())
 	}
 	if g.checks.GuardsNothing() {
 		lines = append(lines, "routes: none of the requests that Envoy asks about is guarded, see docs/envoy-settings.md")
@@ -221,7 +226,7 @@ func (g *gate) degraded() []string {
 
 // serveEnvoy waits for Redis, answers Envoy until ctx ends, and drains.
 func (g *gate) serveEnvoy(ctx context.Context, environ map[string]string) error {
-	if g.monitor == nil {
+	if g.queueRedis == nil {
 		g.log.Warn("QUEUE_URL is not set: no queue is watched, and buckets that are not in RATE_LIMIT_REDIS_URL are in the memory of this process")
 	}
 	if err := g.awaitRedis(ctx); err != nil {
@@ -245,25 +250,25 @@ func (g *gate) serveEnvoy(ctx context.Context, environ map[string]string) error 
 		}
 		return nil
 	})
-	if g.monitor != nil {
-		run.Go(func() error { return g.monitor.Run(failed) })
-	}
 	if g.failover != nil {
 		run.Go(func() error { return g.failover.Run(failed) })
 	}
 	if g.cfg.SwitchesFile != "" {
 		run.Go(func() error {
-			watchSwitches(failed, environ, g.cfg.Authz.Switches, g.checks.Switch, g.log)
+			watchSwitches(failed, environ, g.cfg.Policy.Switches, g.switchTo, g.log)
 			return nil
 		})
 	}
 	// Counting ends when the drain begins. So another replica goes on at once, and what
-	// was counted here can still be scraped. A gate without metrics does not count: what it
-	// counted could not be scraped.
+	// was counted here can still be scraped.
 	counting, stopCounting := context.WithCancel(failed)
 	defer stopCounting()
-	if g.jobs != nil && g.cfg.Telemetry.MetricsEnabled {
-		run.Go(func() error { return g.jobs.Run(counting) })
+	g.queues.serve(failed, counting, run.Go)
+	if g.reloads != nil {
+		run.Go(func() error {
+			g.reloads.watch(failed, g.hangups)
+			return nil
+		})
 	}
 	g.setServing(healthpb.HealthCheckResponse_SERVING)
 	g.ready.Clear(starting)
@@ -290,10 +295,8 @@ func (g *gate) awaitRedis(ctx context.Context) error {
 				return struct{}{}, g.explain(ctx, g.limiterRedis, fmt.Errorf("ping Redis: %w", err))
 			}
 		}
-		if g.monitor != nil {
-			if err := g.monitor.Sample(asking); err != nil {
-				return struct{}{}, g.explain(ctx, g.queueRedis, err)
-			}
+		if err := g.queues.sample(asking); err != nil {
+			return struct{}{}, g.explain(ctx, g.queueRedis, err)
 		}
 		return struct{}{}, nil
 	}

@@ -13,9 +13,9 @@ import (
 
 	"github.com/caarlos0/env/v11"
 
-	"github.com/refrakt-hub/refrakt-gate/authz"
 	"github.com/refrakt-hub/refrakt-gate/internal/condition"
 	"github.com/refrakt-hub/refrakt-gate/internal/settings"
+	"github.com/refrakt-hub/refrakt-gate/policy"
 )
 
 // switchable are the settings that SWITCHES_FILE can change while the gate runs.
@@ -58,7 +58,7 @@ const switchesInterval = time.Second
 
 // watchSwitches reads SWITCHES_FILE until ctx ends, and applies each change. A file with a
 // mistake changes nothing.
-func watchSwitches(ctx context.Context, environ map[string]string, now authz.Switches, apply func(authz.Switches), log *slog.Logger) {
+func watchSwitches(ctx context.Context, environ map[string]string, now policy.Switches, apply func(policy.Switches), log *slog.Logger) {
 	tick := time.NewTicker(switchesInterval)
 	defer tick.Stop()
 	usable := condition.New(log, "SWITCHES_FILE does not count; what was in force remains in force", "SWITCHES_FILE counts again")
@@ -82,9 +82,9 @@ func watchSwitches(ctx context.Context, environ map[string]string, now authz.Swi
 	}
 }
 
-func loadSwitches(environ map[string]string) (authz.Switches, error) {
+func loadSwitches(environ map[string]string) (policy.Switches, error) {
 	environ, errs := readSwitches(environ)
-	var s authz.Switches
+	var s policy.Switches
 	err := env.ParseWithOptions(&s, env.Options{Environment: environ})
 	return s, errors.Join(append(errs, err)...)
 }

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"reflect"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/refrakt-hub/refrakt-gate/authz"
+	"github.com/refrakt-hub/refrakt-gate/internal/condition"
+	"github.com/refrakt-hub/refrakt-gate/policy"
+)
+
+// readPolicies returns the policies of POLICY_FILE, or those that the environment amounts
+// to. It also returns every mistake in the file.
+func (c Config) readPolicies() (*policy.File, []error) {
+	if c.PolicyFile == "" {
+		return c.Policy.File(c.QueueURL != ""), nil
+	}
+	file, mistakes := policy.Read(c.PolicyFile)
+	if len(mistakes) > 0 {
+		return nil, mistakes
+	}
+	return file, c.fits(file)
+}
+
+// fits returns what a policy file needs of the settings and does not find there.
+func (c Config) fits(file *policy.File) (mistakes []error) {
+	if len(file.Queues) > 0 && c.QueueURL == "" {
+		mistakes = append(mistakes, fmt.Errorf("%s: there are queues, but QUEUE_URL is not set", c.PolicyFile))
+	}
+	if policy.Compile(file).HasUsers() && !slices.Contains(c.Authz.UserSources, authz.UserJWT) {
+		mistakes = append(mistakes, fmt.Errorf("%s: callers name users, and only verified users count there, but USER_ID_SOURCES has no jwt", c.PolicyFile))
+	}
+	return mistakes
+}
+
+// replaced are the variables that a policy file stands for.
+var replaced = []string{
+	"RATE_LIMIT_RUN_BURST", "RATE_LIMIT_RUN_PER_MINUTE", "RATE_LIMIT_ASSISTANT_BURST", "RATE_LIMIT_ASSISTANT_PER_MINUTE",
+	"RATE_LIMIT_PREMIUM_MULTIPLIER", "QUEUE_NAME", "QUEUE_MAX_PENDING", "QUEUE_MAX_AGE_SECONDS",
+	"RATE_LIMIT_SHADOW", "QUEUE_SHADOW", "SWITCHES_FILE",
+}
+
+// replacedButSet returns a mistake for each variable that is set beside POLICY_FILE, though
+// the file stands for it.
+func replacedButSet(environ map[string]string) (mistakes []error) {
+	if environ["POLICY_FILE"] == "" {
+		return nil
+	}
+	for _, name := range replaced {
+		if environ[name] != "" {
+			mistakes = append(mistakes, fmt.Errorf("%s: POLICY_FILE is set too, and stands for it; which one counts?", name))
+		}
+	}
+	return mistakes
+}
+
+// put has the gate decide by these policies from now on.
+func (g *gate) put(file *policy.File) {
+	in, drop := g.queues.apply(file.Queues)
+	g.checks.Use(authz.Rules{Policies: policy.Compile(file), Queues: in})
+	drop()
+}
+
+// reloadInterval is how often POLICY_FILE is looked at.
+const reloadInterval = time.Second
+
+// reloader has the gate decide by what POLICY_FILE says now. A file with a mistake changes
+// nothing.
+type reloader struct {
+	cfg     Config
+	now     *policy.File // in force
+	put     func(*policy.File)
+	log     *slog.Logger
+	usable  *condition.Condition
+	broken  atomic.Bool
+	success prometheus.Gauge // time of the last success
+
+	read, seen fs.FileInfo // the file that was read last, and the one that was seen last
+}
+
+func newReloader(cfg Config, put func(*policy.File), reg prometheus.Registerer, log *slog.Logger) *reloader {
+	r := &reloader{
+		cfg: cfg, now: cfg.policies, put: put, log: log,
+		usable: condition.New(log, "POLICY_FILE does not count; what was in force remains in force", "POLICY_FILE counts again"),
+	}
+	auto := promauto.With(reg)
+	r.success = auto.NewGauge(prometheus.GaugeOpts{
+		Name: "refrakt_gate_policy_reload_success_timestamp_seconds",
+		Help: "When POLICY_FILE was last read without a mistake, in seconds since the epoch.",
+	})
+	auto.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "refrakt_gate_policy_reload_successful",
+		Help: "1 while what POLICY_FILE says is in force, 0 while the file has a mistake and an older state is in force.",
+	}, func() float64 {
+		if r.broken.Load() {
+			return 0
+		}
+		return 1
+	})
+	r.success.SetToCurrentTime()
+	return r
+}
+
+// problem says in words that the file has a mistake; empty if it has none.
+func (r *reloader) problem() string {
+	if !r.broken.Load() {
+		return ""
+	}
+	return "policies: POLICY_FILE has a mistake; what was in force remains in force (refrakt-gate config shows the mistake)"
+}
+
+// watch looks at the file until ctx ends, once a second and whenever now has a value.
+func (r *reloader) watch(ctx context.Context, now <-chan os.Signal) {
+	tick := time.NewTicker(reloadInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-now:
+			r.reload()
+		case <-tick.C:
+			r.look()
+		}
+	}
+}
+
+// look reads the file if it is another one than before, and has not changed since the last
+// look: somebody may be writing it.
+func (r *reloader) look() {
+	info, err := os.Stat(r.cfg.PolicyFile)
+	switch {
+	case err != nil:
+		r.seen, r.read = nil, nil
+		r.fail(err)
+	case same(info, r.read):
+	case same(info, r.seen):
+		r.reload()
+	default:
+		r.seen = info
+	}
+}
+
+// same says that nothing has changed from one look at a file to the next. A ConfigMap that
+// is mounted gets a new file behind its links.
+func same(a, b fs.FileInfo) bool {
+	return a != nil && b != nil && os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
+}
+
+// reload reads the file and puts it in force, if it has no mistake and says something new.
+func (r *reloader) reload() {
+	info, err := os.Stat(r.cfg.PolicyFile)
+	if err != nil {
+		r.fail(err)
+		return
+	}
+	r.read, r.seen = info, info
+	file, mistakes := r.cfg.readPolicies()
+	if len(mistakes) > 0 {
+		r.fail(errors.Join(mistakes...))
+		return
+	}
+	if !reflect.DeepEqual(file, r.now) {
+		r.put(file)
+		r.now = file
+		r.log.Info("POLICY_FILE has changed and is in force", "policies", len(file.Policies), "queues", len(file.Queues), "callers", len(file.Callers))
+	}
+	r.broken.Store(false)
+	r.success.SetToCurrentTime()
+	r.usable.Succeed()
+}
+
+func (r *reloader) fail(err error) {
+	r.broken.Store(true)
+	r.usable.Fail(err)
+}

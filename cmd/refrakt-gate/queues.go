@@ -1,0 +1,235 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/refrakt-hub/refrakt-gate/authz"
+	"github.com/refrakt-hub/refrakt-gate/backpressure"
+	"github.com/refrakt-hub/refrakt-gate/backpressure/saq"
+	"github.com/refrakt-hub/refrakt-gate/jobmetrics"
+	"github.com/refrakt-hub/refrakt-gate/policy"
+	"github.com/refrakt-hub/refrakt-gate/quota"
+)
+
+// queues watches the queues of the policies. Queues come and go with the policies.
+type queues struct {
+	cfg Config
+	rdb *redis.Client
+	reg prometheus.Registerer
+	log *slog.Logger
+	// together says that the buckets are in the same Redis, so that tokens and a place are
+	// given together.
+	together bool
+
+	// run and count start the goroutines of a queue; nil before the gate serves.
+	run, count func(start func(context.Context) error) (stop func())
+
+	mu      sync.Mutex               // for watched, which only apply changes
+	watched map[string]*watchedQueue // by name
+}
+
+// watchedQueue is one queue.
+type watchedQueue struct {
+	settings policy.Queue
+	monitor  *backpressure.Monitor
+	jobs     *jobmetrics.Counter
+	places   *quota.Queue // nil: the limiter can't give places
+	series   *series
+	stop     []func()
+}
+
+// apply watches these queues and no others, and returns them for the decisions. Once the
+// gate serves, a new queue is sampled before that, in a second at most. Call drop when no new
+// request uses the queues that are gone. apply must not be called twice at the same time.
+func (q *queues) apply(want []policy.Queue) (in map[string]authz.WatchedQueue, drop func()) {
+	next := make(map[string]*watchedQueue)
+	in = make(map[string]authz.WatchedQueue)
+	var starting sync.WaitGroup
+	for _, settings := range want {
+		w := q.watched[settings.Name]
+		if w == nil {
+			w = q.watch(settings)
+			if q.run != nil {
+				starting.Go(func() { q.start(w) })
+			}
+		} else if limits := limitsOf(settings); limits != limitsOf(w.settings) {
+			w.monitor.SetLimits(limits)
+		}
+		next[settings.Name] = w
+		in[settings.Name] = authz.WatchedQueue{Queue: w.monitor, Places: w.places}
+	}
+	starting.Wait()
+	gone := maps.Clone(q.watched)
+	maps.DeleteFunc(gone, func(name string, _ *watchedQueue) bool { return next[name] != nil })
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, settings := range want {
+		next[settings.Name].settings = settings
+	}
+	q.watched = next
+	return in, func() {
+		for _, w := range gone {
+			w.end()
+		}
+	}
+}
+
+// watch builds the parts of a queue. It starts nothing.
+func (q *queues) watch(settings policy.Queue) *watchedQueue {
+	log, w := q.log, &watchedQueue{series: &series{Registerer: q.reg}}
+	var reg prometheus.Registerer = w.series
+	if q.cfg.PolicyFile != "" { // without a file there is one queue, whose series have no such label
+		reg = prometheus.WrapRegistererWith(prometheus.Labels{queueLabel: settings.Name}, reg)
+		log = log.With("queue", settings.Name)
+	}
+	queue := saq.New(settings.Name, q.rdb)
+	if q.together {
+		w.places = new(quota.Queue)
+		w.places.Keys, w.places.Args = queue.Places(q.cfg.Queue.AdmissionWindow)
+	}
+	w.monitor = backpressure.NewMonitor(q.cfg.Queue, limitsOf(settings), queue, reg, log)
+	w.jobs = jobmetrics.New(q.cfg.Jobs, settings.Name, queue, q.rdb, reg, log)
+	return w
+}
+
+// queueLabel is the label of the series of a queue.
+const queueLabel = "queue"
+
+func limitsOf(q policy.Queue) backpressure.Limits {
+	return backpressure.Limits{MaxPending: q.MaxPending, MaxAge: q.MaxAge, Reserve: q.Reserve.Share, FairShare: q.FairShare}
+}
+
+// start samples a queue once and starts its goroutines.
+func (q *queues) start(w *watchedQueue) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = w.monitor.Sample(ctx) // the goroutine samples again and reports
+	q.goOn(w)
+}
+
+// goOn starts the goroutines of a queue.
+func (q *queues) goOn(w *watchedQueue) {
+	w.stop = append(w.stop, q.run(w.monitor.Run))
+	// A gate without metrics does not count: what it counted could not be scraped.
+	if q.cfg.Telemetry.MetricsEnabled {
+		w.stop = append(w.stop, q.count(w.jobs.Run))
+	}
+}
+
+// end stops the goroutines of a queue, waits for them, and removes its series.
+func (w *watchedQueue) end() {
+	for _, stop := range w.stop {
+		stop()
+	}
+	w.series.unregister()
+}
+
+// serve starts the goroutines of all queues. Those of monitors end with ctx, those that
+// count jobs with counting. run starts a goroutine and waits for it at the end.
+func (q *queues) serve(ctx, counting context.Context, run func(func() error)) {
+	q.run, q.count = stoppable(ctx, run), stoppable(counting, run)
+	for _, w := range q.all() {
+		q.goOn(w)
+	}
+}
+
+// stoppable returns a function that has run start a goroutine, which ends with ctx or when
+// it is stopped. To stop it is to wait for its end.
+func stoppable(ctx context.Context, run func(func() error)) func(func(context.Context) error) func() {
+	return func(start func(context.Context) error) func() {
+		ctx, cancel := context.WithCancel(ctx)
+		done := make(chan struct{})
+		run(func() error {
+			defer close(done)
+			return start(ctx)
+		})
+		return func() {
+			cancel()
+			<-done
+		}
+	}
+}
+
+// sample looks at each queue once.
+func (q *queues) sample(ctx context.Context) error {
+	var errs []error
+	for _, w := range q.all() {
+		errs = append(errs, w.monitor.Sample(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// problems lists what keeps the gate from seeing the queues, in words.
+func (q *queues) problems() (lines []string) {
+	for _, w := range q.all() {
+		of := ""
+		if q.cfg.PolicyFile != "" {
+			of = w.settings.Name + ": "
+		}
+		if w.monitor.State() == backpressure.StateUnknown {
+			lines = append(lines, of+"queue: state unknown, QUEUE_FAILURE_MODE="+string(q.cfg.Authz.QueueFailureMode)+" decides")
+		}
+		for _, problem := range []string{w.monitor.Problem(), w.jobs.Problem()} {
+			if problem != "" {
+				lines = append(lines, of+problem)
+			}
+		}
+	}
+	return lines
+}
+
+// all returns the queues by name.
+func (q *queues) all() (all []*watchedQueue) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(q.watched)) {
+		all = append(all, q.watched[name])
+	}
+	return all
+}
+
+// series remembers what is registered, so that it can be unregistered.
+type series struct {
+	prometheus.Registerer
+
+	mu         sync.Mutex
+	collectors []prometheus.Collector
+}
+
+// Register implements [prometheus.Registerer].
+func (s *series) Register(c prometheus.Collector) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.Registerer.Register(c)
+	if err == nil {
+		s.collectors = append(s.collectors, c)
+	}
+	return err
+}
+
+// MustRegister implements [prometheus.Registerer].
+func (s *series) MustRegister(collectors ...prometheus.Collector) {
+	for _, c := range collectors {
+		if err := s.Register(c); err != nil {
+			panic(err)
+		}
+	}
+}
+
+func (s *series) unregister() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.collectors {
+		s.Unregister(c)
+	}
+	s.collectors = nil
+}

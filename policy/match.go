@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // maxPath is the length in bytes of the longest path that is read. No browser or server
@@ -73,23 +74,37 @@ func (s *Set) lookup(method, path, rawPath string) *guard {
 	if len(path) > 1 {
 		path = strings.TrimSuffix(path, "/")
 	}
-	u := url.URL{Path: path, RawPath: rawPath}
-	r := http.Request{Method: method, URL: &u}
-	h, _ := s.mux.Handler(&r)
+	q := questions.Get().(*question)
+	defer questions.Put(q)
+	q.request.Method = method
+	q.url.Path, q.url.RawPath = path, rawPath
+	h, _ := s.mux.Handler(&q.request)
 	if g, ok := h.(*guard); ok {
 		return g
 	}
 	// The mux redirects to the path with a final slash, or there is no such path.
-	u.Path += "/"
+	q.url.Path += "/"
 	if rawPath != "" {
-		u.RawPath += "/"
+		q.url.RawPath += "/"
 	}
-	h, _ = s.mux.Handler(&r)
+	h, _ = s.mux.Handler(&q.request)
 	if g, ok := h.(*guard); ok {
 		return g
 	}
 	return unguarded
 }
+
+// question is what the mux is asked. Pooled, it costs nothing.
+type question struct {
+	request http.Request
+	url     url.URL
+}
+
+var questions = sync.Pool{New: func() any {
+	q := &question{}
+	q.request.URL = &q.url
+	return q
+}}
 
 // register adds a pattern to the mux. The error says what is wrong with the pattern.
 func register(mux *http.ServeMux, pattern string, g *guard) (err error) {

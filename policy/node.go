@@ -2,6 +2,7 @@ package policy
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,37 +29,41 @@ func kind(n *yaml.Node) string {
 	}
 }
 
+// keys are the nodes of the keys that a mapping has, in the order of the known ones. ok says
+// that it is a mapping.
+type keys struct {
+	ok    bool
+	known []string
+	nodes [8]*yaml.Node
+}
+
+// at returns the node of a known key, or nil if the mapping has no such key.
+func (k *keys) at(key string) *yaml.Node { return k.nodes[slices.Index(k.known, key)] }
+
 // fields walks a mapping whose keys are known, and returns the nodes of its keys.
-func (m *mistakes) fields(n *yaml.Node, what string, known []string, value func(key string, v *yaml.Node)) (at map[string]*yaml.Node) {
+func (m *mistakes) fields(n *yaml.Node, what string, known []string, value func(key string, v *yaml.Node)) keys {
+	at := keys{known: known}
 	if n.Kind != yaml.MappingNode {
 		m.add(n, "%s: %s is not a mapping with %s", what, kind(n), either(known))
-		return nil
+		return at
 	}
-	at = make(map[string]*yaml.Node, len(n.Content)/2)
+	at.ok = true
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, v := n.Content[i], n.Content[i+1]
-		switch first, twice := at[key.Value]; {
+		k := slices.Index(known, key.Value)
+		switch {
 		case key.Kind != yaml.ScalarNode:
-			m.add(key, "%s: a key is %s; known are %s", what, kind(key), either(known))
-		case twice:
-			m.add(key, "%s: %s is already in line %d", what, key.Value, first.Line)
-		case !contains(known, key.Value):
+			m.add(key, "%s: a key is %s; known are %s", what, kind(key), strings.Join(known, ", "))
+		case k < 0:
 			m.add(key, "%s: unknown key %s%s (known are %s)", what, quote(key.Value), didYouMean(key.Value, known), strings.Join(known, ", "))
+		case at.nodes[k] != nil:
+			m.add(key, "%s: %s is already in line %d", what, key.Value, at.nodes[k].Line)
 		default:
-			at[key.Value] = key
+			at.nodes[k] = key
 			value(key.Value, v)
 		}
 	}
 	return at
-}
-
-func contains(words []string, word string) bool {
-	for _, w := range words {
-		if w == word {
-			return true
-		}
-	}
-	return false
 }
 
 // named walks a mapping from names that the file chooses, at most limit.

@@ -189,7 +189,7 @@ func (p *parser) plain(n *yaml.Node) {
 func (p *parser) root(n *yaml.Node) {
 	sections := map[string]*yaml.Node{}
 	at := p.fields(n, "the file", fileKeys, func(key string, v *yaml.Node) { sections[key] = v })
-	if at == nil {
+	if !at.ok {
 		return
 	}
 	p.factor = 1
@@ -250,13 +250,13 @@ func (p *parser) queue(key, v *yaml.Node) {
 			q.Shadow = p.yes(v, key)
 		}
 	})
-	if node := at["fair_share"]; node != nil && q.MaxPending == 0 && q.FairShare > 0 {
+	if node := at.at("fair_share"); node != nil && q.MaxPending == 0 && q.FairShare > 0 {
 		p.add(node, "fair_share: needs max_pending; it is a share of these places")
 	}
 	if share := q.Reserve.Share; share > 0 {
 		switch {
 		case q.MaxPending == 0 && q.MaxAge == 0:
-			p.add(at["reserve"], "reserve: needs max_pending or max_age; it is a share of them")
+			p.add(at.at("reserve"), "reserve: needs max_pending or max_age; it is a share of them")
 		case q.MaxPending > 0 && (q.Unreserved() < 1 || q.Unreserved() >= q.MaxPending):
 			p.add(reserve, "reserve: share %v of max_pending %d leaves no place for some callers; both sides need one", share, q.MaxPending)
 		}
@@ -287,7 +287,7 @@ func (p *parser) reserve(n *yaml.Node) Reserve {
 			r.Share = p.number(v, key, "above 0 and below 1, such as 0.2", func(f float64) bool { return f > 0 && f < 1 })
 		}
 	})
-	if at != nil {
+	if at.ok {
 		p.required(n, "reserve", at, reserveKeys...)
 	}
 	return r
@@ -305,9 +305,9 @@ func (p *parser) knownTier(n *yaml.Node, what, name string) {
 }
 
 // required takes down keys that are missing.
-func (p *parser) required(n *yaml.Node, what string, at map[string]*yaml.Node, keys ...string) {
-	for _, key := range keys {
-		if at[key] == nil {
+func (p *parser) required(n *yaml.Node, what string, at keys, names ...string) {
+	for _, key := range names {
+		if at.at(key) == nil {
 			p.add(n, "%s: %s is missing", what, key)
 		}
 	}

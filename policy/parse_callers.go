@@ -26,11 +26,11 @@ func (p *parser) callers(n *yaml.Node) {
 			}
 		})
 		switch {
-		case at == nil:
+		case !at.ok:
 			return
-		case (at["ip"] == nil) == (at["user"] == nil):
+		case (at.at("ip") == nil) == (at.at("user") == nil):
 			p.add(n, "callers: an entry has either ip or user")
-		case at["then"] == nil:
+		case at.at("then") == nil:
 			p.add(n, "callers: then is missing: exempt, deny or {tier: …}")
 		}
 		if len(p.mistakes) > before {
@@ -38,13 +38,13 @@ func (p *parser) callers(n *yaml.Node) {
 		}
 		if c.User != "" {
 			if first := users[c.User]; first != 0 {
-				p.add(at["user"], "user: %s is already in line %d", quote(c.User), first)
+				p.add(at.at("user"), "user: %s is already in line %d", quote(c.User), first)
 				return
 			}
 			users[c.User] = n.Line
 		} else {
 			if first := prefixes[c.IP]; first != 0 {
-				p.add(at["ip"], "ip: %s is already in line %d", c.IP, first)
+				p.add(at.at("ip"), "ip: %s is already in line %d", c.IP, first)
 				return
 			}
 			prefixes[c.IP] = n.Line

@@ -46,11 +46,11 @@ func (p *parser) policy(key, v *yaml.Node) {
 		}
 	})
 	switch {
-	case at == nil:
-	case at["buckets"] == nil && at["queue"] == nil:
+	case !at.ok:
+	case at.at("buckets") == nil && at.at("queue") == nil:
 		p.add(key, "%s: has neither buckets nor a queue; it would limit nothing", quote(pol.Name))
-	case at["queue"] == nil && pol.BecomesJob:
-		p.add(at["becomes_job"], "becomes_job: needs queue: the queue that the job is added to")
+	case at.at("queue") == nil && pol.BecomesJob:
+		p.add(at.at("becomes_job"), "becomes_job: needs queue: the queue that the job is added to")
 	}
 	p.distinct(pol, buckets)
 	p.file.Policies = append(p.file.Policies, pol)
@@ -114,7 +114,7 @@ func (p *parser) bucket(n *yaml.Node) (b Bucket, ok bool) {
 			b.Tiered = p.yes(v, key)
 		}
 	})
-	if at == nil {
+	if !at.ok {
 		return b, false
 	}
 	p.required(n, "buckets", at, "per", "burst", "rate")

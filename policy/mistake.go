@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -50,17 +49,16 @@ func (m mistakes) list() []Mistake {
 // maxEcho is the length of the longest value that a mistake repeats.
 const maxEcho = 40
 
-// quote returns a value as a mistake repeats it: in quotes, and cut if it is long.
-func quote(s string) string {
+// echo returns a value as a mistake repeats it: cut if it is long.
+func echo(s string) string {
 	if len(s) <= maxEcho {
-		return strconv.Quote(s)
+		return s
 	}
-	end := maxEcho
-	for !utf8.RuneStart(s[end]) && end > maxEcho-utf8.UTFMax {
-		end--
-	}
-	return strconv.Quote(s[:end]) + "…"
+	return strings.ToValidUTF8(s[:maxEcho], "") + "…"
 }
+
+// quote returns a value in quotes, cut if it is long.
+func quote(s string) string { return strconv.Quote(echo(s)) }
 
 // didYouMean suggests the known word that is at most two changes away from word.
 func didYouMean(word string, known []string) string {

@@ -112,7 +112,7 @@ func (m *mistakes) text(n *yaml.Node, what string) (string, bool) {
 	case n.Kind != yaml.ScalarNode || n.Tag == "!!null":
 		m.add(n, "%s: %s is not a text", what, kind(n))
 	case n.Tag != "!!str":
-		m.add(n, "%s: %s is not a text; write it in quotes", what, n.Value)
+		m.add(n, "%s: %s is not a text; write it in quotes", what, echo(n.Value))
 	case n.Value == "":
 		m.add(n, "%s: is empty", what)
 	default:
@@ -159,7 +159,7 @@ func (m *mistakes) duration(n *yaml.Node, what string, high time.Duration) time.
 	case n.Kind != yaml.ScalarNode || n.Tag == "!!null" || err != nil && n.Tag != "!!int":
 		m.add(n, "%s: %s is not a time with a unit, such as 90s, 10m or 2h", what, kind(n))
 	case err != nil:
-		m.add(n, "%s: %s has no unit; %ss is in seconds, %sm in minutes", what, n.Value, n.Value, n.Value)
+		m.add(n, "%s: %s has no unit; write %[2]ss for seconds or %[2]sm for minutes", what, echo(n.Value))
 	case d < 0 || d > high:
 		m.add(n, "%s: %s is not a time from 0s to %s", what, quote(n.Value), short(high))
 	default:

@@ -142,8 +142,8 @@ func syntax(err error) *Mistake {
 		return &Mistake{Text: "the file is not YAML"}
 	}
 	message := e.Message
-	if len(message) > 2*maxEcho {
-		message = strings.ToValidUTF8(message[:2*maxEcho], "") + "…"
+	if strings.Contains(message, "'") { // it repeats a part of the file
+		message = echo(message)
 	}
 	return &Mistake{e.Mark.Line, e.Mark.Column, "the file is not YAML: " + message}
 }
@@ -202,7 +202,7 @@ func (p *parser) root(n *yaml.Node) {
 	switch v := sections["policies"]; {
 	case v == nil:
 		p.add(n, "policies: is missing; nothing would be guarded")
-	case v.Kind == yaml.MappingNode && len(v.Content) == 0:
+	case v.Tag == "!!null" || v.Kind == yaml.MappingNode && len(v.Content) == 0:
 		p.add(v, "policies: is empty; nothing would be guarded")
 	default:
 		p.named(v, "policies", maxPolicies, p.policy)
@@ -221,7 +221,7 @@ func (p *parser) tierOf(key, v *yaml.Node) {
 	case !isName(name):
 		p.add(key, "tiers: %s", notName(name))
 	}
-	factor := p.number(v, name, "from 1 to 1,000 (give the lowest tier no name: callers without a tier have the limits as they are written)",
+	factor := p.number(v, quote(name), "from 1 to 1,000 (burst and rate in the file are those of the lowest tier)",
 		func(f float64) bool { return f >= minFactor && f <= maxFactor })
 	if factor > p.factor {
 		p.factor, p.tier = factor, name
@@ -274,7 +274,7 @@ func (p *parser) reserve(n *yaml.Node) Reserve {
 				switch {
 				case !ok:
 				case slices.Contains(r.Tiers, name):
-					p.add(v, "tiers: %s is listed twice", name)
+					p.add(v, "tiers: %s is listed twice", quote(name))
 				default:
 					p.knownTier(v, key, name)
 					r.Tiers = append(r.Tiers, name)

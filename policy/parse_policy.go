@@ -73,17 +73,16 @@ func (p *parser) queueOf(n *yaml.Node) string {
 }
 
 func (p *parser) shadow(n *yaml.Node) Shadow {
-	switch n.Value {
-	case "true":
-		return Shadow{Limits: true, Queue: true}
-	case "limits":
+	switch {
+	case n.Tag == "!!bool":
+		all := strings.EqualFold(n.Value, "true")
+		return Shadow{Limits: all, Queue: all}
+	case n.Tag == "!!str" && n.Value == "limits":
 		return Shadow{Limits: true}
-	case "queue":
+	case n.Tag == "!!str" && n.Value == "queue":
 		return Shadow{Queue: true}
-	case "false":
-	default:
-		p.add(n, "shadow: %s is none of false, true, limits, queue", kind(n))
 	}
+	p.add(n, "shadow: %s is none of false, true, limits, queue", kind(n))
 	return Shadow{}
 }
 
@@ -152,11 +151,11 @@ func (p *parser) rateBounds(n *yaml.Node, b Bucket) {
 	perMinute := float64(b.Rate.Count) * float64(time.Minute) / float64(b.Rate.Unit)
 	switch {
 	case perMinute > maxPerMinute:
-		p.add(n, "rate: %s is above %s a minute", n.Value, group(maxPerMinute))
+		p.add(n, "rate: %s is above %s a minute", b.Rate, group(maxPerMinute))
 	case b.Tiered && perMinute*p.factor > maxPerMinute:
-		p.add(n, "rate: %s times %v, the factor of the tier %s, is above %s a minute", n.Value, p.factor, p.tier, group(maxPerMinute))
+		p.add(n, "rate: %s times %v, the factor of the tier %s, is above %s a minute", b.Rate, p.factor, p.tier, group(maxPerMinute))
 	case float64(b.Burst)/float64(b.Rate.Count)*float64(b.Rate.Unit) > float64(maxFill):
-		p.add(n, "rate: %s needs more than %d days to fill a burst of %s; raise the rate or lower the burst", n.Value, maxFill/day, group(b.Burst))
+		p.add(n, "rate: %s needs more than %d days to fill a burst of %s; raise the rate or lower the burst", b.Rate, maxFill/day, group(b.Burst))
 	}
 }
 

@@ -44,7 +44,7 @@ func wrongPattern(text string) string {
 	case hasMethod && method == "":
 		return "begins with a space"
 	case strings.Trim(method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") != "" && !strings.Contains(method, "/"):
-		return "a method is upper case, such as " + quote(strings.ToUpper(method))
+		return "a method is written in upper-case letters, as in POST /path"
 	case strings.Contains(method, "/") || strings.Contains(path, " "):
 		return "there is at most one space, between method and path; in a path write %20"
 	case path == "" || path[0] != '/':

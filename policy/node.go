@@ -73,7 +73,7 @@ func (m *mistakes) named(n *yaml.Node, what string, limit int, value func(key, v
 		return
 	}
 	if count := len(n.Content) / 2; count > limit {
-		m.add(n, "%s: there are %d, more than %d", what, count, limit)
+		m.add(n, "%s: there are %s, more than %s", what, group(int64(count)), group(int64(limit)))
 		return
 	}
 	at := make(map[string]*yaml.Node, len(n.Content)/2)
@@ -98,7 +98,7 @@ func (m *mistakes) items(n *yaml.Node, what string, limit int, item func(v *yaml
 	case n.Kind != yaml.SequenceNode:
 		m.add(n, "%s: %s is not a list", what, kind(n))
 	case limit > 0 && len(n.Content) > limit:
-		m.add(n, "%s: there are %d, more than %d", what, len(n.Content), limit)
+		m.add(n, "%s: there are %s, more than %s", what, group(int64(len(n.Content))), group(int64(limit)))
 	default:
 		for _, v := range n.Content {
 			item(v)

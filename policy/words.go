@@ -102,10 +102,10 @@ func limitWords(b Bucket, factor float64) string {
 	const rounding = 1e-9
 	burst := math.Floor(float64(b.Burst)*factor + rounding)
 	count := math.Round(float64(b.Rate.Count)*factor*1000) / 1000
-	return fmt.Sprintf("%s at once, then %s a %s", group(int64(burst)), grouped(count), unitWords[b.Rate.Unit])
+	return fmt.Sprintf("%s at once, then %s %s", group(int64(burst)), grouped(count), unitWords[b.Rate.Unit])
 }
 
-var unitWords = map[time.Duration]string{time.Second: "second", time.Minute: "minute", time.Hour: "hour", day: "day"}
+var unitWords = map[time.Duration]string{time.Second: "a second", time.Minute: "a minute", time.Hour: "an hour", day: "a day"}
 
 // grouped writes a number with a comma between thousands and up to three decimals.
 func grouped(f float64) string {

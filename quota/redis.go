@@ -34,7 +34,7 @@ type Client interface {
 type Redis struct {
 	rdb    Client
 	script *redis.Script
-	lua    string // defines queue for take.lua
+	lua    string // defines places for take.lua
 	// apart says that each request needs a call of its own: its keys may be in another
 	// slot of a cluster.
 	apart       bool
@@ -50,10 +50,10 @@ var (
 	_ sharing = (*Redis)(nil)
 )
 
-// NewRedis returns a store on rdb. queues is the Lua that defines queue, as take.lua needs
+// NewRedis returns a store on rdb. places is the Lua that defines places, as take.lua needs
 // it: with it, a Take can also ask for a place in a queue in the same Redis.
-func NewRedis(rdb Client, queues string) *Redis {
-	s := &Redis{rdb: rdb, lua: cmp.Or(queues, "local queue = nil\n"), givesPlaces: queues != ""}
+func NewRedis(rdb Client, places string) *Redis {
+	s := &Redis{rdb: rdb, lua: cmp.Or(places, "local places = nil\n"), givesPlaces: places != ""}
 	s.script = redis.NewScript(s.lua + takeLua)
 	s.batcher.send = s.send
 	s.do = func(ctx context.Context, call func(context.Context) error) error { return call(ctx) }

@@ -42,11 +42,28 @@ type Place struct {
 	Caller string
 }
 
-// Queue is a queue in the same Redis, as the Lua of the store reads it.
+// sameShape says that places differ in their callers at most.
+func (p Place) sameShape(other Place) bool {
+	other.Caller = p.Caller
+	return p == other
+}
+
+// share is Share as an argument; that there is none costs no allocation.
+func (p Place) share() any {
+	if p.Share == 0 {
+		return 0
+	}
+	return p.Share
+}
+
+// Queue is a queue in the same Redis, as the Lua of the store reads it. Queues with the
+// same first key are the same queue.
 type Queue struct {
 	Keys []string
 	Args []any
 }
+
+func (q *Queue) same(other *Queue) bool { return q == other || q.Keys[0] == other.Keys[0] }
 
 // PlaceMode is how a request asks for a place in the queue; take.lua knows the numbers.
 type PlaceMode int

@@ -9,17 +9,20 @@
 --
 -- Requests with the same shape that follow each other are a run.
 --
--- KEYS     the buckets of the requests, in order; then the keys of the queue
--- ARGV[1]  the number of runs
+-- KEYS     the buckets of the requests, in order; then the keys of the queues, in order
+-- ARGV[1]  the number of queues
+-- ARGV[2]  the number of runs
 -- ARGV     of each run: how many requests, how many buckets each has, whether its limits
 --          are enforced (1) or only recorded (0), and how it asks for a place (below);
+--          if it asks, the number of the queue, from 1, and limit and share of ask (below);
 --          then of each bucket:
 --            interval  the time in nanoseconds in which the bucket gains one token
 --            span      the time in nanoseconds in which it becomes full when it is empty
 --                      (capacity * interval)
 --            most      the time in nanoseconds that it can owe at most: the longest span
 --                      of all limits that apply to it
---          after the runs, what the queue needs
+--          then, if the share is above 0, the caller of each request.
+--          After the runs, what each queue needs
 -- returns  for each request: taken, bucket, debt; and if it asks for a place: outcome,
 --          pending
 --          taken    1 if the tokens were taken, else 0
@@ -27,8 +30,10 @@
 --                   that has no token for the longest time
 --          debt     the time in nanoseconds until that bucket is full, after the taking
 --          outcome  of the place: 1 given, 2 the queue is full, 3 the queue can't be
---                   read, 0 not asked for because a bucket is empty
---          pending  how many jobs wait or are on their way, if the outcome is 1 or 2
+--                   read, 4 the caller has its share, 0 not asked for because a bucket is
+--                   empty
+--          pending  how many jobs wait or are on their way, if the outcome is 1 or 2; how
+--                   many leave until one of the caller's has left, if it is 4
 --
 -- A request asks for a place in one of these ways:
 --   0  not at all
@@ -41,10 +46,14 @@
 -- owe more than it can owe at most, because the clock was set back or the limit lowered.
 -- Its debt is cut then.
 --
--- Before this file stands the definition of queue, nil if there is none, with
---   keys      the number of its keys
---   ask()     returns outcome (1, 2 or 3) and pending, and counts a place that it gives
---   commit()  writes what was counted
+-- Before this file stands the definition of places, nil if there are no queues, with
+--   keys, args  how many KEYS and ARGV a queue has
+--   open(k, a)  returns the queue whose keys follow the first k of KEYS, and whose
+--               arguments follow the first a of ARGV, with
+--     ask(limit, share, caller)  returns outcome (1 to 4) and pending, and counts a place
+--                                that it gives; limit and share are those of the wish for
+--                                a place in quota/request.go
+--     commit()                   writes what was counted
 
 local SECOND, MILLISECOND = 1000000000, 1000000
 local max, floor, format, sub = math.max, math.floor, string.format, string.sub
@@ -52,14 +61,26 @@ local max, floor, format, sub = math.max, math.floor, string.format, string.sub
 local time = redis.call('TIME')
 local now_s, now_ns = tonumber(time[1]), tonumber(time[2]) * 1000
 
-local next_arg = 1
+local queues = tonumber(ARGV[1])
+local bucket_keys = queues > 0 and #KEYS - queues * places.keys or #KEYS
+local opened = {}
+
+-- queue returns the queue with a number.
+local function queue(n)
+  if not opened[n] then
+    opened[n] = places.open(bucket_keys + (n - 1) * places.keys, #ARGV - (queues - n + 1) * places.args)
+  end
+  return opened[n]
+end
+
+local next_arg = 2
 local function arg()
   next_arg = next_arg + 1
   return tonumber(ARGV[next_arg])
 end
 
 local debts = {} -- of the buckets, by key, in nanoseconds
-for i, value in ipairs(redis.call('MGET', unpack(KEYS, 1, #KEYS - (queue and queue.keys or 0)))) do
+for i, value in ipairs(redis.call('MGET', unpack(KEYS, 1, bucket_keys))) do
   local debt = 0
   if value then
     -- Whole, the number would not fit into a double.
@@ -105,24 +126,32 @@ local function look(first, limits)
 end
 
 local answer, n, first = {}, 0, 0
-for _ = 1, tonumber(ARGV[1]) do
+for _ = 1, tonumber(ARGV[2]) do
   local requests, buckets, enforced, place = arg(), arg(), arg() == 1, arg()
+  local from, limit, share
+  if place > 0 then
+    from, limit, share = queue(arg()), arg(), arg()
+  end
   local limits = {}
   for i = 1, 3 * buckets do
     limits[i] = arg()
   end
-  for _ = 1, requests do
+  local callers = next_arg -- before them
+  if place > 0 and share > 0 then
+    next_arg = next_arg + requests
+  end
+  for i = 1, requests do
     local enough, bucket, debt = look(first, limits)
     local outcome, pending = 0, 0
     if place > 0 and (enough or not enforced) then
-      outcome, pending = queue.ask()
+      outcome, pending = from.ask(limit, share, ARGV[callers + i])
     end
-    local refused = outcome == 2 and place < 3 or outcome == 3 and place == 1
+    local refused = (outcome == 2 or outcome == 4) and place < 3 or outcome == 3 and place == 1
     local taken = enough and not refused
     if taken then
-      for i = 1, buckets do
-        local key = KEYS[first + i]
-        owe(key, debts[key] + limits[3 * i - 2])
+      for j = 1, buckets do
+        local key = KEYS[first + j]
+        owe(key, debts[key] + limits[3 * j - 2])
       end
       debt = debt + limits[3 * bucket - 2]
     end
@@ -136,7 +165,7 @@ for _ = 1, tonumber(ARGV[1]) do
   end
 end
 
-if queue then
-  queue.commit()
+for _, one in pairs(opened) do
+  one.commit()
 end
 return answer

@@ -20,42 +20,53 @@ func (s *Redis) appendArgs(args []any, command, script string, batch []*member) 
 			args = append(args, &m.req.Buckets[i].Key) // a pointer costs no allocation
 		}
 	}
-	place := placeOf(batch)
-	if place.Queue != nil {
-		for i := range place.Queue.Keys {
-			args = append(args, &place.Queue.Keys[i])
+	var few [4]*Queue // most batches have no more
+	queues := queuesOf(few[:0], batch)
+	for _, q := range queues {
+		for i := range q.Keys {
+			args = append(args, &q.Keys[i])
 		}
 	}
 	args[2] = len(args) - 3
-	runs, at := 0, len(args)
-	args = append(args, nil)
+	args = append(args, len(queues), nil)
+	runs, at := 0, len(args)-1
 	for len(batch) > 0 {
 		n := runOf(batch)
-		args = appendRun(args, n, batch[0].req)
+		args = appendRun(args, batch[:n], queues)
 		runs, batch = runs+1, batch[n:]
 	}
 	args[at] = runs
-	if place.Queue != nil {
-		args = append(append(args, place.Limit), place.Queue.Args...)
+	for _, q := range queues {
+		args = append(args, q.Args...)
 	}
 	return args
 }
 
-// placeOf returns a place that the requests of a batch ask for.
-func placeOf(batch []*member) Place {
+// queuesOf appends the queues that the requests of a batch ask for places, each once.
+func queuesOf(queues []*Queue, batch []*member) []*Queue {
 	for _, m := range batch {
-		if m.req.Place.Queue != nil {
-			return m.req.Place
+		if q := m.req.Place.Queue; q != nil && numberOf(q, queues) == 0 {
+			queues = append(queues, q)
 		}
 	}
-	return Place{}
+	return queues
+}
+
+// numberOf returns the number of a queue, from 1; 0 if it is not there.
+func numberOf(q *Queue, queues []*Queue) int {
+	for i, other := range queues {
+		if q.same(other) {
+			return i + 1
+		}
+	}
+	return 0
 }
 
 // runOf is how many requests, from the first on, have the same shape.
 func runOf(batch []*member) int {
 	first := &batch[0].req
 	for i, m := range batch {
-		if m.req.Recorded != first.Recorded || m.req.Place != first.Place || len(m.req.Buckets) != len(first.Buckets) {
+		if m.req.Recorded != first.Recorded || !m.req.Place.sameShape(first.Place) || len(m.req.Buckets) != len(first.Buckets) {
 			return i
 		}
 		for j := range first.Buckets {
@@ -67,14 +78,24 @@ func runOf(batch []*member) int {
 	return len(batch)
 }
 
-func appendRun(args []any, n int, req Request) []any {
+// appendRun appends a run: requests with the same shape.
+func appendRun(args []any, run []*member, queues []*Queue) []any {
+	req := &run[0].req
 	enforced := 1
 	if req.Recorded {
 		enforced = 0
 	}
-	args = append(args, n, len(req.Buckets), enforced, int(req.Place.Mode))
+	args = append(args, len(run), len(req.Buckets), enforced, int(req.Place.Mode))
+	if req.Place.Mode != PlaceNone {
+		args = append(args, numberOf(req.Place.Queue, queues), req.Place.Limit, req.Place.share())
+	}
 	for _, b := range req.Buckets {
 		args = append(args, b.Limit.Interval.Nanoseconds(), b.Limit.Span().Nanoseconds(), b.maxDebt().Nanoseconds())
+	}
+	if req.Place.Mode != PlaceNone && req.Place.Share > 0 {
+		for _, m := range run {
+			args = append(args, &m.req.Place.Caller)
+		}
 	}
 	return args
 }

@@ -1,5 +1,5 @@
 -- Decides whether more jobs are admitted, and counts them. The scripts that admit begin
--- with payload.lua and this file.
+-- with payload.lua, shares.lua and this file.
 --
 -- A request becomes a job a moment after it was admitted, so the depth alone would
 -- admit too many. The number of requests on their way is brought up to date with
@@ -43,20 +43,29 @@ end
 --   taken       the list of jobs taken by workers, only read
 --   unfinished  the sorted set of all jobs that have not ended, only read
 --   admissions  the hash of the window
---   limit       jobs, above 0
+--   order, counts  the keys of shares.lua
 --   window      ms, above 0
 --   queue       the name of the queue as a JSON string
 -- and returns
---   ask()     returns 1 if a request is admitted, 2 if the queue is full, and the number of
---             jobs that wait or are on their way, without this one. The first admission is
---             written at once, so that ask fails if nothing can be written.
+--   ask(limit, share, caller)
+--             asks for one place. limit is the number of jobs, above 0, at which the queue
+--             is full for this request. With a share above 0 the caller may have at most so
+--             many times the places that stay free then.
+--             Returns 1 if the request is admitted, 2 if the queue is full, and the number
+--             of jobs that wait or are on their way, without this one; or 4 if the caller
+--             has its share, and the number of jobs that leave until one of its own has. A
+--             caller that has no job and gets no place finds the queue full.
+--             The first admission is written at once, so that ask fails if nothing can be
+--             written.
 --   commit()  writes the admissions after the first one, if there are any
-local function admission(waiting, taken, unfinished, admissions, limit, window, queue)
+local function admission(waiting, taken, unfinished, admissions, order, counts, window, queue)
   local depth, all, unended -- what the queue holds; nil until it is read
   local start, count, prev_count
   local admitted_before -- since the hash was created
   local flight -- nil until all is read
-  local admitted = 0
+  local now
+  local admitted, renewed = 0, false
+  local shares -- nil until somebody has to keep to a share
 
   -- arrived returns how many of the requests on their way have become jobs.
   local function arrived(total, undone, tail)
@@ -84,7 +93,7 @@ local function admission(waiting, taken, unfinished, admissions, limit, window, 
     all = depth + redis.call('LLEN', taken)
     unended = redis.call('ZCARD', unfinished)
     local time = redis.call('TIME')
-    local now = time[1] * 1000 + math.floor(time[2] / 1000)
+    now = time[1] * 1000 + math.floor(time[2] / 1000)
 
     local h = redis.call('HMGET', admissions, 'start', 'count', 'prev_count', 'flight', 'total', 'undone', 'tail', 'admitted')
     admitted_before = tonumber(h[8]) or 0
@@ -105,6 +114,10 @@ local function admission(waiting, taken, unfinished, admissions, limit, window, 
   end
 
   local function write()
+    if shares then
+      shares.save(not renewed and start == now)
+      renewed = true
+    end
     redis.call('HSET', admissions,
       'start', string.format('%.0f', start), 'count', count, 'prev_count', prev_count,
       'flight', flight, 'total', all, 'undone', unended, 'tail', redis.call('LINDEX', waiting, -1) or '',
@@ -112,7 +125,28 @@ local function admission(waiting, taken, unfinished, admissions, limit, window, 
     redis.call('PEXPIRE', admissions, 4 * window)
   end
 
-  local function ask()
+  -- allows says whether a caller may have one more job besides so many that are pending. If
+  -- not, it returns the outcome and the number that come with it.
+  local function allows(limit, share, caller, pending)
+    if not shares then
+      shares = sharing(order, counts)
+      shares.cut(pending, caller)
+    end
+    local held = shares.held(caller)
+    -- Shares are decimal: 0.29 * 100 is 28.999….
+    if held + 1 <= share * (limit - pending - 1) * (1 + 1e-12) then
+      shares.add(caller)
+      return true
+    end
+    shares.save(false)
+    if held == 0 then
+      return false, 2, pending
+    end
+    local leave, listed = shares.ahead(caller)
+    return false, 4, leave + math.max(0, pending - listed)
+  end
+
+  local function ask(limit, share, caller)
     depth = depth or redis.call('LLEN', waiting)
     if depth >= limit then
       return 2, depth
@@ -123,6 +157,12 @@ local function admission(waiting, taken, unfinished, admissions, limit, window, 
     local pending = depth + flight
     if pending >= limit then
       return 2, pending
+    end
+    if share > 0 then
+      local allowed, outcome, number = allows(limit, share, caller, pending)
+      if not allowed then
+        return outcome, number
+      end
     end
     count, flight, admitted = count + 1, flight + 1, admitted + 1
     if admitted == 1 then

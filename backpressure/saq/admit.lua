@@ -1,17 +1,20 @@
--- Decides whether one more job is admitted, and counts it if so. Begins with payload.lua
--- and admission.lua.
+-- Decides whether one more job is admitted, and counts it if so. Begins with payload.lua,
+-- shares.lua and admission.lua.
 --
 -- KEYS[1]  list of waiting jobs, only read
 -- KEYS[2]  list of jobs taken by workers, only read
 -- KEYS[3]  sorted set of all jobs that have not ended, only read
 -- KEYS[4]  hash of the window
--- ARGV[1]  limit, jobs, above 0
--- ARGV[2]  window, ms, above 0
--- ARGV[3]  name of the queue as a JSON string
--- Returns {admitted, pending}: admitted is 1 or 0; pending is the number of jobs
---          that wait or are on their way, without this one. A refusal writes nothing.
+-- KEYS[5]  list of callers, see shares.lua
+-- KEYS[6]  sorted set of callers, see shares.lua
+-- ARGV[1]  window, ms, above 0
+-- ARGV[2]  name of the queue as a JSON string
+-- ARGV[3]  limit, jobs, above 0
+-- ARGV[4]  share; 0: none
+-- ARGV[5]  caller
+-- Returns {outcome, number} as ask does. A refusal writes nothing of the window.
 
-local queue = admission(KEYS[1], KEYS[2], KEYS[3], KEYS[4], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3])
-local outcome, pending = queue.ask()
+local queue = admission(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], tonumber(ARGV[1]), ARGV[2])
+local outcome, number = queue.ask(tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5])
 queue.commit()
-return {outcome == 1 and 1 or 0, pending}
+return {outcome, number}

@@ -27,3 +27,8 @@ var globEscaper = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`
 
 // windowKey is the gate's own hash beside the queue: the requests admitted lately.
 func (q *Queue) windowKey() string { return "refrakt:gate:admissions:" + q.name }
+
+// orderKey and sharesKey are the gate's too: whose jobs wait or are on their way, if the
+// queue has a fair share.
+func (q *Queue) orderKey() string  { return "refrakt:gate:order:" + q.name }
+func (q *Queue) sharesKey() string { return "refrakt:gate:shares:" + q.name }

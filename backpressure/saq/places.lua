@@ -1,33 +1,35 @@
--- Defines queue for the script that takes tokens (quota/take.lua), so that tokens and a
--- place in the queue are given in one step. Stands between admission.lua and that script.
---
--- KEYS     the last four are those of admit.lua
--- ARGV     the last three are those of admit.lua
+-- Defines places for the script that takes tokens (quota/take.lua), so that tokens and a
+-- place in a queue are given in one step. Stands between admission.lua and that script.
 
-local queue
-do
-  local k, a = #KEYS - 4, #ARGV - 3
-  local opened = admission(KEYS[k + 1], KEYS[k + 2], KEYS[k + 3], KEYS[k + 4],
-    tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), ARGV[a + 3])
+local places = {keys = 6, args = 2}
+
+-- open opens a queue whose keys are those of admit.lua, after the first k of KEYS, and
+-- whose arguments are the first two of admit.lua, after the first a of ARGV.
+function places.open(k, a)
+  local queue = admission(KEYS[k + 1], KEYS[k + 2], KEYS[k + 3], KEYS[k + 4], KEYS[k + 5], KEYS[k + 6],
+    tonumber(ARGV[a + 1]), ARGV[a + 2])
   local failed = false
-  queue = {keys = 4}
+
   -- A queue that can't be read, or admissions that can't be written, must not keep anybody
-  -- from its tokens.
-  function queue.ask()
-    local outcome, pending = 3, 0
-    if not failed then
-      local ok, first, second = pcall(opened.ask)
-      failed = not ok
-      if ok then
-        outcome, pending = first, second
-      end
+  -- from its tokens, and must not close other queues.
+  local function ask(limit, share, caller)
+    if failed then
+      return 3, 0
     end
-    return outcome, pending
+    local ok, outcome, number = pcall(queue.ask, limit, share, caller)
+    if not ok then
+      failed = true
+      return 3, 0
+    end
+    return outcome, number
   end
-  function queue.commit()
+
+  local function commit()
     if not failed then
-      opened.commit()
+      queue.commit()
     end
   end
+
+  return {ask = ask, commit = commit}
 end
 

@@ -32,7 +32,7 @@ const (
 
 	maxPolicies = 1_000
 	maxQueues   = 100
-	maxTiers    = 100
+	maxTiers    = 50
 	maxBuckets  = 8
 	maxMatch    = 100
 	// maxPatterns bounds the patterns of all policies: the time to compare all with all

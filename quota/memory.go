@@ -14,7 +14,9 @@ const (
 	maxBuckets = 9 << 18
 	// MemoryBytes is what the buckets of a Memory need when it is full: 45 MB.
 	MemoryBytes = maxBuckets * 6 / 5 * 16
-	// sharedRoom is room for the shared buckets besides, one for each limit there is.
+	// sharedRoom is room for the shared buckets besides, one for each limit there is. Above
+	// that, the table has free slots for half a million; the limits of the largest policy
+	// file are fewer.
 	sharedRoom = 64
 	// sweepStep is how many places each Take looks at to find full buckets. In the time in
 	// which the sweep comes to all places, Takes can add a sixteenth of them at most.
@@ -64,7 +66,10 @@ func (m *Memory) Take(_ context.Context, req Request) (Result, error) {
 	}
 	r := Result{Taken: e.enough, Bucket: e.bucket, Limit: buckets[e.bucket].Limit, Debt: e.debt}
 	if r.Taken {
-		for _, b := range buckets {
+		for i, b := range buckets {
+			if charged(buckets, i) {
+				continue
+			}
 			id := m.buckets.id(b.Key)
 			m.buckets.put(id, max(now, m.buckets.find(id).fullAt)+b.Limit.Interval)
 		}
@@ -77,8 +82,9 @@ func (m *Memory) Take(_ context.Context, req Request) (Result, error) {
 func (m *Memory) Refund(_ context.Context, _ Result, buckets []Bucket) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, b := range m.places(buckets) {
-		if s := m.buckets.find(m.buckets.id(b.Key)); s.id != 0 {
+	places := m.places(buckets)
+	for i, b := range places {
+		if s := m.buckets.find(m.buckets.id(b.Key)); s.id != 0 && !charged(places, i) {
 			s.fullAt -= b.Limit.Interval // the sweep finds it if it is full now
 		}
 	}
@@ -87,20 +93,24 @@ func (m *Memory) Refund(_ context.Context, _ Result, buckets []Bucket) error {
 
 func (m *Memory) now() time.Duration { return time.Since(m.start) }
 
-// places returns the buckets to use. The shared bucket of the limit stands in for those
-// that do not exist yet while there is no room. It keeps the order of the others.
+// places returns the buckets to use, in the order of the others. The shared bucket of the
+// limit stands in for those that do not exist yet while there is no room. So it can stand
+// for several: see charged.
 func (m *Memory) places(buckets []Bucket) []Bucket {
 	if m.buckets.used+len(buckets) <= m.max {
 		return buckets
 	}
-	var places []Bucket
-	for _, b := range buckets {
+	places := slices.Clone(buckets)
+	for i, b := range places {
 		if m.buckets.find(m.buckets.id(b.Key)).id == 0 {
-			b.Key = "shared:" + strconv.FormatInt(int64(b.Limit.Interval), 10)
-		}
-		if !slices.ContainsFunc(places, func(p Bucket) bool { return p.Key == b.Key }) {
-			places = append(places, b)
+			places[i].Key = "shared:" + strconv.FormatInt(int64(b.Limit.Interval), 10)
 		}
 	}
 	return places
+}
+
+// charged says that the bucket with index i stands among the ones before it already. A
+// request pays one token to a bucket.
+func charged(places []Bucket, i int) bool {
+	return slices.ContainsFunc(places[:i], func(p Bucket) bool { return p.Key == places[i].Key })
 }

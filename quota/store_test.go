@@ -420,6 +420,30 @@ func TestMemorySharesByLimit(t *testing.T) {
 	}
 }
 
+// TestMemoryNamesTheBucket: while there is no room, the result still names the bucket of the request that is empty, and a
+// bucket that stands for two of them is charged once.
+func TestMemoryNamesTheBucket(t *testing.T) {
+	m := newMemory(0)
+	wide, narrow := Limit{Capacity: 4, Interval: time.Hour}, Limit{Capacity: 2, Interval: 24 * time.Hour}
+	req := Request{Buckets: []Bucket{{Key: "ip", Limit: wide}, {Key: "user", Limit: wide}, {Key: "day", Limit: narrow}}}
+	for i, taken := range []bool{true, true, false} {
+		r, err := m.Take(t.Context(), req)
+		if err != nil || r.Taken != taken || r.Bucket != 2 || r.Limit != narrow {
+			t.Fatalf("take %d: %+v, %v; want that of the last bucket", i, r, err)
+		}
+	}
+	r, err := m.Take(t.Context(), Request{Buckets: req.Buckets[:2]})
+	if err != nil || !r.Taken || r.Remaining() != 1 {
+		t.Errorf("%+v, %v; want 1 token left after three takes", r, err)
+	}
+	if err := m.Refund(t.Context(), r, req.Buckets[:2]); err != nil {
+		t.Fatal(err)
+	}
+	if r, _ := m.Take(t.Context(), Request{Buckets: req.Buckets[:1]}); r.Remaining() != 1 {
+		t.Errorf("%+v: a refund put back %d tokens, want 1", r, r.Remaining())
+	}
+}
+
 // TestMemorySweep: full buckets are forgotten a few at a time, and so quickly that Takes
 // don't add more.
 func TestMemorySweep(t *testing.T) {

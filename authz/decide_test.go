@@ -11,11 +11,18 @@ import (
 
 	"github.com/refrakt-hub/refrakt-gate/backpressure"
 	"github.com/refrakt-hub/refrakt-gate/internal/metrictest"
+	"github.com/refrakt-hub/refrakt-gate/policy"
 	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
+// throughFile is the preset of an environment, printed as a policy file and read again.
+func throughFile(t testing.TB, env policy.Environment, queue Queue) Rules {
+	t.Helper()
+	return rulesOf(t, string(env.File(queue != nil).YAML()), queue)
+}
+
 // TestCheckOrder checks the order of the checks, and that no check is made whose outcome
-// could not count any more.
+// could not count any more. Requests with raw headers are decided by the preset as a file.
 func TestCheckOrder(t *testing.T) {
 	const ok, full, slow, unknown = backpressure.StateOK, backpressure.StateFull, backpressure.StateSlow, backpressure.StateUnknown
 	const take = "take refrakt:gate:bucket:run:ip:203.0.113.9"
@@ -123,6 +130,9 @@ func TestCheckOrder(t *testing.T) {
 				var calls []string
 				reg := prometheus.NewRegistry()
 				s := serve(cfg, fakeLimiter{&calls, tt.take}, fakeQueue{&calls, tt.state, tt.older, tt.admit}, reg, slog.New(slog.DiscardHandler))
+				if raw {
+					s.Use(throughFile(t, cfg.Environment, fakeQueue{&calls, tt.state, tt.older, tt.admit}))
+				}
 				req := checkRequest("203.0.113.9", tt.path, raw, tt.lines...)
 				if tt.method != "" {
 					req.Attributes.Request.Http.Method = tt.method
@@ -142,16 +152,16 @@ func TestCheckOrder(t *testing.T) {
 				if has := header(resp, "ratelimit") != ""; has != tt.want.buckets {
 					t.Errorf("RateLimit header present: %v, want %v", has, tt.want.buckets)
 				}
-				policy := "run"
+				name := "run"
 				switch {
 				case tt.policy != "":
-					policy = policyUnknown
+					name = policyUnknown
 				case tt.path == "/ping":
-					policy = policyNone
+					name = policyNone
 				case tt.path == "/assistant":
-					policy = "assistant"
+					name = "assistant"
 				}
-				if n := metrictest.Value(t, reg, "refrakt_gate_decisions_total", "policy", policy, "verdict", verdict(tt.want.status != 0), "reason", string(tt.want.reason)); n != 1 {
+				if n := metrictest.Value(t, reg, "refrakt_gate_decisions_total", "policy", name, "verdict", verdict(tt.want.status != 0), "reason", string(tt.want.reason)); n != 1 {
 					t.Errorf("counted %v times, want once", n)
 				}
 			})

@@ -35,8 +35,8 @@ func (byKeys) Refund(context.Context, quota.Result, []quota.Bucket) error {
 }
 
 // FuzzCheck: whatever CheckRequest comes, the answer is a verdict that can be sent, and
-// nothing panics. Both codecs give the same answer, unless the generated code does not
-// take the CheckRequest.
+// nothing panics. Both codecs give the same answer, the one by the environment, the other
+// by the same policies as a file, unless the generated code does not take the CheckRequest.
 func FuzzCheck(f *testing.F) {
 	for _, path := range []string{"/run", "/assistant?user_id=ann", "/ping", "/r%75n%0a", ""} {
 		for _, raw := range []bool{true, false} {
@@ -49,6 +49,7 @@ func FuzzCheck(f *testing.F) {
 	for codec := range codecs {
 		servers[codec] = serve(cfg, byKeys{}, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	}
+	servers["standard"].Use(throughFile(f, cfg.Environment, nil))
 	f.Fuzz(func(t *testing.T, request []byte) {
 		answer, err := codecs["wire"](t.Context(), servers["wire"], request)
 		protobuf := proto.Unmarshal(request, new(authv3.CheckRequest)) == nil

@@ -153,7 +153,7 @@ func TestMistakes(t *testing.T) {
 			"policies: {a: {match: [" + strings.Repeat("/a, ", 101) + "], buckets: [{per: ip, burst: 1, rate: 1/m}]}}\n",
 			"1:23: match: there are 101, more than 100",
 		},
-		"more tiers than a file has":    {"tiers:\n" + numbered("  t%d: 2\n", 101) + head, "2:3: tiers: there are 101, more than 100"},
+		"more tiers than a file has":    {"tiers:\n" + numbered("  t%d: 2\n", 101) + head, "2:3: tiers: there are 101, more than 50"},
 		"more queues than a file has":   {"queues:\n" + numbered("  q%d: {max_pending: 1}\n", 101) + head, "2:3: queues: there are 101, more than 100"},
 		"more policies than a file has": {"policies:\n" + numbered("  p%d: {buckets: [{per: ip, burst: 1, rate: 1/m}]}\n", 10_000), "2:3: policies: there are 10,000, more than 1,000"},
 		"more patterns than a file has": {

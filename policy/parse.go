@@ -76,7 +76,7 @@ func Parse(content []byte) (*File, []Mistake) {
 		p.root(root)
 	}
 	if len(p.mistakes) > 0 {
-		return nil, p.mistakes.list()
+		return nil, p.list()
 	}
 	return &p.file, nil
 }

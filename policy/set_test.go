@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/refrakt-hub/refrakt-gate/policy"
@@ -141,7 +142,7 @@ func TestExamples(t *testing.T) {
 			t.Errorf("%s is another file after it was written:\n%s", path, f.YAML())
 		}
 		for _, words := range f.Words() {
-			if bytes.HasPrefix([]byte(words), []byte("WARNING")) {
+			if strings.HasPrefix(words, "WARNING") {
 				t.Errorf("%s: %s", path, words)
 			}
 		}
@@ -173,7 +174,7 @@ func TestEnvironmentFile(t *testing.T) {
 	for name, tt := range map[string]struct {
 		env   policy.Environment
 		queue bool
-		want  string
+		want  string // how it begins
 	}{
 		"default, no queue": {preset(), false, `tiers:
   premium: 3
@@ -216,7 +217,7 @@ policies:
 	} {
 		f := tt.env.File(tt.queue)
 		got := string(f.YAML())
-		if got != tt.want && !(len(tt.want) < 30 && got[:len(tt.want)] == tt.want) {
+		if !strings.HasPrefix(got, tt.want) {
 			t.Errorf("%s: got\n%s\nwant\n%s", name, got, tt.want)
 		}
 		if !reflect.DeepEqual(parse(t, got), f) {

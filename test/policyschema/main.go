@@ -73,7 +73,7 @@ func (g generator) special(t reflect.Type) *jsonschema.Schema {
 		return byName(factor, name, 100, policy.Plain)
 	case reflect.TypeFor[[]policy.Queue]():
 		queues := byName(g.reflect(reflect.TypeFor[policy.Queue]()), `^[^\s]+$`, 100)
-		queues.PropertyNames.MaxLength = count(256)
+		queues.PropertyNames.MaxLength = new(uint64(256))
 		return queues
 	case reflect.TypeFor[[]policy.Policy]():
 		s := g.reflect(reflect.TypeFor[policy.Policy]())
@@ -81,14 +81,14 @@ func (g generator) special(t reflect.Type) *jsonschema.Schema {
 		match.Items.Pattern = `^([A-Z-]+ )?/([^/?#;\s]+(/[^/?#;\s]+)*/?)?$`
 		s.AnyOf = []*jsonschema.Schema{{Required: []string{"buckets"}}, {Required: []string{"queue"}}}
 		policies := byName(s, name, 1000, "none", "unknown", "probe")
-		policies.MinProperties = count(1)
+		policies.MinProperties = new(uint64(1))
 		return policies
 	case reflect.TypeFor[[]policy.Caller]():
 		s := g.reflect(reflect.TypeFor[policy.Caller]())
 		s.OneOf = []*jsonschema.Schema{{Required: []string{"ip"}}, {Required: []string{"user"}}}
 		return &jsonschema.Schema{Type: "array", Items: s}
 	case reflect.TypeFor[[]string]():
-		return &jsonschema.Schema{Type: "array", Items: &jsonschema.Schema{Type: "string", MinLength: count(1)}}
+		return &jsonschema.Schema{Type: "array", Items: &jsonschema.Schema{Type: "string", MinLength: new(uint64(1))}}
 	case reflect.TypeFor[policy.Per]():
 		return &jsonschema.Schema{Type: "string", Enum: []any{policy.PerIP, policy.PerUser, policy.PerAll}}
 	case reflect.TypeFor[policy.Rate]():
@@ -121,8 +121,6 @@ func byName(value *jsonschema.Schema, pattern string, most uint64, reserved ...a
 	}
 	return &jsonschema.Schema{Type: "object", PropertyNames: names, AdditionalProperties: value, MaxProperties: &most}
 }
-
-func count(n uint64) *uint64 { return &n }
 
 var capital = regexp.MustCompile(`[a-z][A-Z]`)
 

@@ -18,6 +18,9 @@ func TestDocumentedFiles(t *testing.T) {
 	}
 	for _, block := range blocks {
 		content, _, _ := strings.Cut(block, "```")
+		if strings.HasPrefix(content, "routes:") { // Envoy's; the tests end to end run it
+			continue
+		}
 		if _, mistakes := policy.Parse([]byte(content)); len(mistakes) > 0 {
 			t.Errorf("%v in\n%s", mistakes, content)
 		}

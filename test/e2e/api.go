@@ -33,16 +33,16 @@ func StartAPI(tb testing.TB, queueURL string) *API {
 // StartAPIOn does the same on this port.
 func StartAPIOn(tb testing.TB, port, queueURL string) *API {
 	tb.Helper()
-	return startAPI(tb, queueURL, "--port", port, "app:app", "--app-dir", exampleDir())
+	return startAPI(tb, queueURL, nil, "--port", port, "app:app", "--app-dir", exampleDir())
 }
 
 // StartWideAPI starts the example API with a route for all that is below /run, and without a queue.
 func StartWideAPI(tb testing.TB) *API {
 	tb.Helper()
-	return startAPI(tb, "", "--port", "0", "below:app", "--app-dir", filepath.Join(Root(), "test/e2e/testdata"))
+	return startAPI(tb, "", nil, "--port", "0", "below:app", "--app-dir", filepath.Join(Root(), "test/e2e/testdata"))
 }
 
-func startAPI(tb testing.TB, queueURL string, args ...string) *API {
+func startAPI(tb testing.TB, queueURL string, env map[string]string, args ...string) *API {
 	tb.Helper()
 	a := &API{}
 	a.Process = proctest.Start(tb, proctest.Command{
@@ -50,7 +50,7 @@ func startAPI(tb testing.TB, queueURL string, args ...string) *API {
 		// uvicorn ends idle connections after 5 s, at times just as Envoy sends the next request by one: a 503 that is
 		// not the gate's.
 		Args: append(args, "--timeout-keep-alive", "300"),
-		Dir:  exampleDir(), Env: pythonEnv(queueURL, nil),
+		Dir:  exampleDir(), Env: pythonEnv(queueURL, env),
 	})
 	a.Addr = a.WaitLog(tb, uvicornLine)[1]
 	return a

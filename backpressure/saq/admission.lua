@@ -53,8 +53,8 @@ end
 --             many times the places that stay free then.
 --             Returns 1 if the request is admitted, 2 if the queue is full, and the number
 --             of jobs that wait or are on their way, without this one; or 4 if the caller
---             has its share, and the number of jobs that leave until one of its own has. A
---             caller that has no job and gets no place finds the queue full.
+--             has its share, and the number of jobs that leave until one of its own has.
+--             With a share, the queue is full when not even one job is a share.
 --             The first admission is written at once, so that ask fails if nothing can be
 --             written.
 --   commit()  writes the admissions after the first one, if there are any
@@ -64,7 +64,7 @@ local function admission(waiting, taken, unfinished, admissions, order, counts, 
   local admitted_before -- since the hash was created
   local flight -- nil until all is read
   local now
-  local admitted, renewed = 0, false
+  local admitted = 0
   local shares -- nil until somebody has to keep to a share
 
   -- arrived returns how many of the requests on their way have become jobs.
@@ -114,36 +114,14 @@ local function admission(waiting, taken, unfinished, admissions, order, counts, 
   end
 
   local function write()
-    if shares then
-      shares.save(not renewed and start == now)
-      renewed = true
-    end
     redis.call('HSET', admissions,
       'start', string.format('%.0f', start), 'count', count, 'prev_count', prev_count,
       'flight', flight, 'total', all, 'undone', unended, 'tail', redis.call('LINDEX', waiting, -1) or '',
       'admitted', string.format('%.0f', admitted_before + admitted))
     redis.call('PEXPIRE', admissions, 4 * window)
-  end
-
-  -- allows says whether a caller may have one more job besides so many that are pending. If
-  -- not, it returns the outcome and the number that come with it.
-  local function allows(limit, share, caller, pending)
-    if not shares then
-      shares = sharing(order, counts)
-      shares.cut(pending, caller)
+    if shares and start == now then
+      shares.renew()
     end
-    local held = shares.held(caller)
-    -- Shares are decimal: 0.29 * 100 is 28.999….
-    if held + 1 <= share * (limit - pending - 1) * (1 + 1e-12) then
-      shares.add(caller)
-      return true
-    end
-    shares.save(false)
-    if held == 0 then
-      return false, 2, pending
-    end
-    local leave, listed = shares.ahead(caller)
-    return false, 4, leave + math.max(0, pending - listed)
   end
 
   local function ask(limit, share, caller)
@@ -159,9 +137,15 @@ local function admission(waiting, taken, unfinished, admissions, order, counts, 
       return 2, pending
     end
     if share > 0 then
-      local allowed, outcome, number = allows(limit, share, caller, pending)
-      if not allowed then
-        return outcome, number
+      -- Shares are decimal: 0.29 * 100 is 28.999….
+      local most = share * (limit - pending - 1) * (1 + 1e-12)
+      if most < 1 then
+        return 2, pending
+      end
+      shares = shares or sharing(order, counts)
+      local leave = shares.take(caller, pending, most, limit)
+      if leave then
+        return 4, leave
       end
     end
     count, flight, admitted = count + 1, flight + 1, admitted + 1

@@ -6,101 +6,75 @@
 -- their way are those of the newest admissions. Two keys hold these:
 --   order   a list: the caller of each admission, the oldest first
 --   counts  a sorted set: callers, by how many elements of the list are theirs
--- The list is cut to the number of jobs that wait or are on their way whenever somebody
--- asks. At most CUT elements are cut by one call. While more have to go, the counts are
--- too high.
+-- The list is cut to the number of jobs that wait or are on their way before a caller is
+-- refused, and when it is longer by more than a tenth of the limit. At most CUT elements
+-- are cut at once. While more have to go, the counts are too high.
 --
--- What errs, and for whom:
+-- What errs besides:
 --  * A job that came past the gate is nobody's. The list still holds an older admission in
 --    its place, so the count of that caller is too high by one while the job waits.
---  * A job that was given back is nobody's either, with the same effect. The count of its
---    caller is too low by one.
+--  * A job that was given back is nobody's either, with the same effect, and the count of
+--    its own caller is too low by one.
 --  * A job that is aborted, and an admission that becomes no job, stand in the list until
---    the jobs before them have left. Meanwhile the count of that caller is too high by
+--    the jobs before them have left. Meanwhile the count of their caller is too high by
 --    one, and that of the caller whose job is the oldest too low by one.
--- In each case the sum of the counts is at most the number of jobs. An empty queue ends
--- all errors.
+-- The sum of the counts is at most the number of jobs when the list is cut. An empty queue
+-- ends all errors.
 
-local CUT = 256           -- elements
-local KEPT = 7 * 24 * 3600 -- s: for how long both keys outlast the newest admission
+local CUT = 256            -- elements
+local KEPT = 7 * 24 * 3600 -- s: how long both keys last when nobody is admitted
 
 -- sharing returns
---   cut(pending, caller)  brings both keys up to date, for so many jobs that wait or are on
---                         their way. It is called first. It reads the count of caller too.
---   held(caller)          returns the count of a caller
---   add(caller)           counts one more
---   ahead(caller)         returns how many jobs of the list leave until one of the caller's
---                         has left, and the number of jobs in the list
---   save(renew)           writes what has changed; renew has the keys kept for longer
+--   take(caller, pending, most, limit)
+--            counts one more job for a caller besides so many that are pending, unless it
+--            would have more than most then. limit is that of the queue. Returns nil, or
+--            how many jobs leave until one of the caller's has left.
+--   renew()  has both keys kept for longer
 local function sharing(order, counts)
-  local length                -- of the list
-  local known, changed = {}, {} -- counts by caller, and which of them differ from the key
-  local complete = false      -- a caller that is not known has the count 0
-  local added = {}            -- what is not yet in the list
+  local exact = false -- the list was cut by this script
 
-  local function read(callers)
-    for i, count in ipairs(redis.call('ZMSCORE', counts, unpack(callers))) do
-      known[callers[i]] = tonumber(count) or 0
-    end
+  local function renew()
+    redis.call('EXPIRE', order, KEPT)
+    redis.call('EXPIRE', counts, KEPT)
   end
 
-  local function forget()
+  -- tally returns callers, each once, and how many of the elements are whose.
+  local function tally(elements)
+    local callers, n = {}, {}
+    for _, caller in ipairs(elements) do
+      if not n[caller] then
+        callers[#callers + 1], n[caller] = caller, 0
+      end
+      n[caller] = n[caller] + 1
+    end
+    return callers, n
+  end
+
+  -- rebuild keeps only the newest elements of the list.
+  local function rebuild(pending)
+    local stay = pending > 0 and redis.call('LRANGE', order, -pending, -1) or {}
     redis.call('DEL', order, counts)
-    length, known, complete = 0, {}, true
-  end
-
-  local function add(caller)
-    known[caller] = (known[caller] or 0) + 1
-    changed[caller] = true
-    length = length + 1
-    added[#added + 1] = caller
-  end
-
-  local function cut(pending, caller)
-    length = redis.call('LLEN', order)
-    local gone = length - pending
-    if gone <= 0 and length > 0 then
-      return
-    elseif pending == 0 or length == 0 then
-      return forget() -- counts without a list are of no use
-    elseif gone > CUT and pending <= CUT then
-      local stay = redis.call('LRANGE', order, -pending, -1)
-      forget()
-      for _, one in ipairs(stay) do
-        add(one)
+    if #stay > 0 then
+      redis.call('RPUSH', order, unpack(stay))
+      local callers, n = tally(stay)
+      local scores = {}
+      for i, caller in ipairs(callers) do
+        scores[2 * i - 1], scores[2 * i] = n[caller], caller
       end
-      return
-    end
-    local callers, less = {caller}, {[caller] = 0}
-    for _, one in ipairs(redis.call('LPOP', order, math.min(gone, CUT))) do
-      if not less[one] then
-        callers[#callers + 1], less[one] = one, 0
-      end
-      less[one], length = less[one] + 1, length - 1
-    end
-    read(callers)
-    for one, n in pairs(less) do
-      known[one], changed[one] = math.max(0, known[one] - n), n > 0 or nil
+      redis.call('ZADD', counts, unpack(scores))
+      renew()
     end
   end
 
-  local function held(caller)
-    if not known[caller] and not complete then
-      read({caller})
-    end
-    return known[caller] or 0
-  end
-
-  local function ahead(caller)
-    local place = redis.call('LPOS', order, caller, 'MAXLEN', 1024)
-    return (place or math.min(length, 1024) - 1) + 1, length
-  end
-
-  local function save(renew)
+  -- remove takes elements from the head of the list.
+  local function remove(n)
+    local callers, less = tally(redis.call('LPOP', order, n))
     local scores, none = {}, {}
-    for caller in pairs(changed) do
-      if known[caller] > 0 then
-        scores[#scores + 1] = known[caller]
+    for i, count in ipairs(redis.call('ZMSCORE', counts, unpack(callers))) do
+      local caller = callers[i]
+      local left = (tonumber(count) or 0) - less[caller]
+      if left > 0 then
+        scores[#scores + 1] = left
         scores[#scores + 1] = caller
       else
         none[#none + 1] = caller
@@ -112,15 +86,45 @@ local function sharing(order, counts)
     if #none > 0 then
       redis.call('ZREM', counts, unpack(none))
     end
-    if #added > 0 then
-      redis.call('RPUSH', order, unpack(added))
-    end
-    if renew then
-      redis.call('EXPIRE', order, KEPT)
-      redis.call('EXPIRE', counts, KEPT)
-    end
-    changed, added = {}, {}
   end
 
-  return {cut = cut, held = held, add = add, ahead = ahead, save = save}
+  -- cut brings both keys up to date. It returns the length of the list.
+  local function cut(length, pending)
+    local gone = length - pending
+    if gone <= 0 then
+      return length
+    elseif pending < gone and pending <= CUT then
+      rebuild(pending)
+      return pending
+    end
+    gone = math.min(gone, CUT)
+    remove(gone)
+    return length - gone
+  end
+
+  local function take(caller, pending, most, limit)
+    -- A count that is too high refuses nobody, so it is not looked into before.
+    local held = tonumber(redis.call('ZINCRBY', counts, 1, caller))
+    if held > most then
+      redis.call('ZINCRBY', counts, -1, caller)
+      local length = redis.call('LLEN', order)
+      if not exact then
+        length, exact = cut(length, pending), true
+        held = (tonumber(redis.call('ZSCORE', counts, caller)) or 0) + 1
+      end
+      if held > most then
+        local first = redis.call('LPOS', order, caller, 'MAXLEN', 1024) or math.min(length, 1024) - 1
+        return first + 1 + math.max(0, pending - length)
+      end
+      redis.call('ZINCRBY', counts, 1, caller)
+    end
+    local length = redis.call('RPUSH', order, caller)
+    if length == 1 then
+      renew()
+    elseif length - pending - 1 > math.min(CUT, limit / 10) then
+      cut(length, pending + 1)
+    end
+  end
+
+  return {take = take, renew = renew}
 end

@@ -33,9 +33,13 @@ const (
 
 // thresholds are the limits that the callers of a class see. A threshold of 0 is none.
 type thresholds struct {
-	class   class
+	class class
+	// pending is the number of jobs at which the queue is full; [Place] has it.
 	pending int
-	age     time.Duration
+	// full is the number of jobs at which nobody gets a place. With a fair share it is below
+	// pending: not even one job is a share of the last free places then.
+	full int
+	age  time.Duration
 }
 
 // bounds are the limits in force, never changed once they are stored.
@@ -47,8 +51,11 @@ type bounds struct {
 
 func newBounds(l Limits) *bounds {
 	b := &bounds{Limits: l}
-	b.of[reserved] = thresholds{reserved, l.MaxPending, l.MaxAge}
-	b.of[plain] = thresholds{plain, l.plainPending(), time.Duration((1 - l.Reserve) * float64(l.MaxAge))}
+	b.of[reserved] = thresholds{class: reserved, pending: l.MaxPending, age: l.MaxAge}
+	b.of[plain] = thresholds{class: plain, pending: l.plainPending(), age: time.Duration((1 - l.Reserve) * float64(l.MaxAge))}
+	for c := range b.of {
+		b.of[c].full = l.full(b.of[c].pending)
+	}
 	return b
 }
 
@@ -63,9 +70,23 @@ func (l Limits) plainPending() int {
 	if l.Reserve == 0 || l.MaxPending == 0 {
 		return l.MaxPending
 	}
-	rest := int(math.Floor((1 - l.Reserve) * float64(l.MaxPending) * (1 + rounding)))
-	return max(1, min(rest, l.MaxPending-1))
+	return max(1, min(floor((1-l.Reserve)*float64(l.MaxPending)), l.MaxPending-1))
 }
+
+// full is the number of jobs from which on not even one job is a share of what stays free.
+func (l Limits) full(pending int) int {
+	if l.FairShare == 0 || pending == 0 {
+		return pending
+	}
+	return max(1, floor(float64(pending)-1/l.FairShare))
+}
+
+// mayHold is how many jobs a caller may have while so many wait.
+func (l Limits) mayHold(to thresholds, pending int64) int {
+	return max(0, floor(l.FairShare*float64(int64(to.pending)-pending)))
+}
+
+func floor(x float64) int { return int(math.Floor(x * (1 + rounding))) }
 
 // seen returns what a caller sees. Without a reserve, all callers are of one class.
 func (b *bounds) seen(a Asker) thresholds {

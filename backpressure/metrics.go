@@ -18,8 +18,8 @@ type metrics struct {
 	sampleErrors, admitErrors prometheus.Counter
 }
 
-// newMetrics registers the series; sampleAge and unused are asked at each scrape.
-func newMetrics(reg prometheus.Registerer, sampleAge func() float64, unused func() bool) *metrics {
+// newMetrics registers the series; sampleAge, unused and now are asked at each scrape.
+func newMetrics(reg prometheus.Registerer, sampleAge func() float64, unused func() bool, now func() optional) *metrics {
 	auto := promauto.With(reg)
 	gauge := func(name, help string) prometheus.Gauge {
 		return auto.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
@@ -31,8 +31,8 @@ func newMetrics(reg prometheus.Registerer, sampleAge func() float64, unused func
 		workers:   gauge("refrakt_gate_queue_live_workers", "Workers that reported lately; NaN while unknown."),
 		drainRate: gauge("refrakt_gate_queue_drain_jobs_per_second", "Observed rate at which jobs leave the queue; 0 when none were seen to, NaN while unknown."),
 		// Alerts compare with these, so that they can't drift from the settings.
-		limitPending: gauge("refrakt_gate_queue_limit_pending_jobs", "Jobs waiting at which the queue is full; 0 while this is not checked."),
-		limitAge:     gauge("refrakt_gate_queue_limit_age_seconds", "Age of the oldest waiting job at which the queue is slow; 0 while this is not checked."),
+		limitPending: gauge("refrakt_gate_queue_limit_pending_jobs", "Jobs waiting at which the queue is full for callers without reserved places; 0 while this is not checked."),
+		limitAge:     gauge("refrakt_gate_queue_limit_age_seconds", "Age of the oldest waiting job at which the queue is slow for callers without reserved places; 0 while this is not checked."),
 		state:        make(map[State]prometheus.Gauge, len(states)),
 	}
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
@@ -50,7 +50,7 @@ func newMetrics(reg prometheus.Registerer, sampleAge func() float64, unused func
 	})
 	byState := auto.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "refrakt_gate_queue_state",
-		Help: "1 for the state the queue is in, 0 for the others.",
+		Help: "1 for the state that the queue is in for callers without reserved places, 0 for the others.",
 	}, []string{"state"})
 	for _, s := range states {
 		m.state[s] = byState.WithLabelValues(string(s))
@@ -61,13 +61,14 @@ func newMetrics(reg prometheus.Registerer, sampleAge func() float64, unused func
 	}, []string{"op"})
 	m.sampleErrors = byOp.WithLabelValues("sample")
 	m.admitErrors = byOp.WithLabelValues("admit")
+	reg.MustRegister(optionalCollector{now})
 	return m
 }
 
 // showLimits sets the gauges of the limits.
-func (m *metrics) showLimits(l Limits) {
-	m.limitPending.Set(float64(l.MaxPending))
-	m.limitAge.Set(l.MaxAge.Seconds())
+func (m *metrics) showLimits(b *bounds) {
+	m.limitPending.Set(float64(b.of[plain].full))
+	m.limitAge.Set(b.of[plain].age.Seconds())
 }
 
 // show sets the gauges from a sample, nil if none is recent.

@@ -101,7 +101,8 @@ func NewMonitor(cfg Config, limits Limits, queue Queue, reg prometheus.Registere
 		used:      condition.New(log, "the queue looks unused", "the queue is used"),
 	}
 	breaker.Register(reg, "queue", m.breaker.Open)
-	m.metrics = newMetrics(reg, m.sampleAge, m.usage.unused.Load)
+	m.bounds.Store(newBounds(limits)) // a scrape may come at once
+	m.metrics = newMetrics(reg, m.sampleAge, m.usage.unused.Load, m.optional)
 	m.SetLimits(limits)
 	m.publish()
 	return m
@@ -115,7 +116,7 @@ func (m *Monitor) SetLimits(l Limits) {
 	defer m.publishChange()
 	b := newBounds(l)
 	m.bounds.Store(b)
-	m.metrics.showLimits(l)
+	m.metrics.showLimits(b)
 	for c := range m.refused {
 		m.refused[c].Store(nil)
 	}
@@ -177,7 +178,7 @@ func (m *Monitor) Sample(ctx context.Context) error {
 	at := time.Now()
 	var r Sample
 	err := m.breaker.Probe(ctx, func(ctx context.Context) (err error) {
-		r, err = m.queue.Sample(ctx, m.drain.last.Cursor)
+		r, err = m.queue.Sample(ctx, m.drain.last.Cursor, m.bounds.Load().FairShare > 0)
 		return err
 	})
 	if err != nil {
@@ -232,11 +233,11 @@ func (m *Monitor) Shed(a Asker, addsJob bool) Verdict {
 	if !addsJob || state != StateFull {
 		return m.verdict(a.Address, state, wait)
 	}
-	if s.Pending >= int64(to.pending) && now.Sub(s.at) < justNow {
+	if s.Pending >= int64(to.full) && now.Sub(s.at) < justNow {
 		return m.verdict(a.Address, StateFull, roomWait(m.cfg, to, s.Pending, s.flow))
 	}
 	apart := to
-	apart.pending = 0
+	apart.pending, apart.full = 0, 0
 	if state, wait := judge(m.cfg, apart, s, now); state != StateOK {
 		return m.verdict(a.Address, state, wait)
 	}

@@ -27,7 +27,7 @@ type fakeQueue struct {
 	admit  func(context.Context) (Admission, error)
 }
 
-func (f *fakeQueue) Sample(ctx context.Context, since Cursor) (Sample, error) {
+func (f *fakeQueue) Sample(ctx context.Context, since Cursor, _ bool) (Sample, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked++

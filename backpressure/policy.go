@@ -85,7 +85,7 @@ func (s *snapshot) applyThresholds(b *bounds, before *snapshot) {
 		wasFull, wasSlow = before.full, before.slow
 	}
 	for c, to := range b.of {
-		s.full[c] = over(float64(s.Pending), float64(to.pending), wasFull[c])
+		s.full[c] = over(float64(s.Pending), float64(to.full), wasFull[c])
 		s.slow[c] = s.AgeKnown && over(s.OldestAge.Seconds(), to.age.Seconds(), wasSlow[c])
 	}
 }
@@ -106,14 +106,14 @@ func fresh(cfg Config, s *snapshot, now time.Time) bool {
 	return s != nil && now.Sub(s.at) <= cfg.StaleAfter
 }
 
-// roomWait is the time until the queue is one job below the limit.
+// roomWait is the time until the queue is one job below its threshold.
 func roomWait(cfg Config, to thresholds, pending int64, f flow) time.Duration {
-	return drainTime(cfg, float64(pending-int64(to.pending)+1), f, 0)
+	return drainTime(cfg, float64(pending-int64(to.full)+1), f, 0)
 }
 
 // fullWait is the time until a sample finds the queue no longer full.
 func fullWait(cfg Config, to thresholds, s *snapshot) time.Duration {
-	return drainTime(cfg, float64(s.Pending)-math.Ceil(hysteresis*float64(to.pending))+1, s.flow, cfg.SampleInterval)
+	return drainTime(cfg, float64(s.Pending)-math.Ceil(hysteresis*float64(to.full))+1, s.flow, cfg.SampleInterval)
 }
 
 // slowWait is the time until a sample finds no job too old. The number of jobs that

@@ -9,8 +9,8 @@ import (
 // call costs the queue is bounded, however many jobs wait and however large they are.
 type Queue interface {
 	// Sample looks at the queue. since is the cursor of the sample before, nil for the
-	// first one.
-	Sample(ctx context.Context, since Cursor) (Sample, error)
+	// first one. shares says that LargestShare is wanted.
+	Sample(ctx context.Context, since Cursor, shares bool) (Sample, error)
 	// Admit counts one more job in, unless the bounds of the place say that there is none. A
 	// request that was admitted counts as a job on its way until its job has come, or
 	// until one to two windows are over. All gates of a queue share the count. A
@@ -37,7 +37,10 @@ type Sample struct {
 	LeftExact bool
 	// Admitted counts the admissions of all gates. It may begin anew at 0.
 	Admitted int64
-	Cursor   Cursor
+	// LargestShare is how many waiting jobs the caller has that has most of them, or a few
+	// more; 0 if it was not asked for.
+	LargestShare int64
+	Cursor       Cursor
 }
 
 // Place is the wish for a place in a queue.

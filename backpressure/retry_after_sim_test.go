@@ -21,7 +21,7 @@ type drainedQueue struct {
 	below    time.Time // since when the queue is below its limit
 }
 
-func (q *drainedQueue) Sample(_ context.Context, since Cursor) (Sample, error) {
+func (q *drainedQueue) Sample(_ context.Context, since Cursor, _ bool) (Sample, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := [2]int{q.taken, q.pending}

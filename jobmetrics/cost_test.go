@@ -44,7 +44,7 @@ func TestNoCallIsLong(t *testing.T) {
 	var cursor any
 	for range 30 {
 		must(t, c.step(t.Context()))
-		s, err := queue.Sample(t.Context(), cursor)
+		s, err := queue.Sample(t.Context(), cursor, false)
 		must(t, err)
 		cursor = s.Cursor
 	}

@@ -46,7 +46,7 @@ func TestCursor(t *testing.T) {
 					}
 					left++
 				}
-				r, err := newQueue(q.rdb).Sample(t.Context(), before.Cursor)
+				r, err := newQueue(q.rdb).Sample(t.Context(), before.Cursor, false)
 				must(t, err)
 				switch {
 				case r.LeftExact && r.Left == left, !r.LeftExact && left >= before.Pending && r.Left <= left:
@@ -79,7 +79,7 @@ func TestCursorOfATwiceListedJob(t *testing.T) {
 	q.push("saq:job:default:1")
 	var before backpressure.Cursor
 	for range 2 {
-		r, err := newQueue(q.rdb).Sample(t.Context(), before)
+		r, err := newQueue(q.rdb).Sample(t.Context(), before, false)
 		must(t, err)
 		if r.Left != 0 {
 			t.Errorf("%d jobs left, want none", r.Left)

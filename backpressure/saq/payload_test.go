@@ -109,7 +109,7 @@ func TestRunnable(t *testing.T) {
 		must(t, rdb.Del(t.Context(), q.queuedKey()).Err())
 		must(t, rdb.RPush(t.Context(), q.queuedKey(), "saq:job:q:0").Err())
 		before := redisMillis(t, rdb)
-		s, err := q.Sample(t.Context(), nil)
+		s, err := q.Sample(t.Context(), nil, false)
 		must(t, err)
 		low, high := max(0, before-c.want), max(0, redisMillis(t, rdb)-c.want)
 		if age := s.OldestAge.Milliseconds(); s.AgeKnown != (c.want != 0) || s.AgeKnown && (age < low || age > high) {
@@ -474,7 +474,7 @@ func measure(t *testing.T, rdb *redis.Client, jobs int, p payload) costs {
 	}
 	for range 40 {
 		least("look", "eval", func() error {
-			_, err := q.Sample(t.Context(), nil)
+			_, err := q.Sample(t.Context(), nil, false)
 			return err
 		})
 		must(t, rdb.HSet(t.Context(), q.windowKey(), window).Err())

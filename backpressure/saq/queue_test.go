@@ -37,7 +37,7 @@ func TestSAQ(t *testing.T) {
 			runSAQ(t, server, "training", scenario, &want)
 
 			before := redisMillis(t, rdb)
-			got, err := New("training", rdb).Sample(t.Context(), nil)
+			got, err := New("training", rdb).Sample(t.Context(), nil, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -98,7 +98,7 @@ func TestSampleHeads(t *testing.T) {
 			id := "saq:job:" + queue + ":there"
 			rdb.RPush(t.Context(), New(queue, nil).queuedKey(), id)
 			tc.set(id)
-			got, err := New(queue, rdb).Sample(t.Context(), nil)
+			got, err := New(queue, rdb).Sample(t.Context(), nil, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -118,7 +118,7 @@ func TestSampleKeyOfAnotherType(t *testing.T) {
 		t.Run(key, func(t *testing.T) {
 			rdb := redistest.Start(t).Client(t)
 			rdb.Set(t.Context(), key, "x", 0)
-			if _, err := New("q", rdb).Sample(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
+			if _, err := New("q", rdb).Sample(t.Context(), nil, false); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
 				t.Errorf("error %v, want WRONGTYPE", err)
 			}
 		})
@@ -136,14 +136,14 @@ func TestSampleCost(t *testing.T) {
 	rdb.AddHook(&trips)
 	// Connecting takes trips of its own, and the client keeps connections for
 	// pipelines apart.
-	if _, err := New("short", rdb).Sample(t.Context(), nil); err != nil {
+	if _, err := New("short", rdb).Sample(t.Context(), nil, false); err != nil {
 		t.Fatal(err)
 	}
 
 	payloads := map[string]int{}
 	for _, queue := range []string{"short", "long"} {
 		trips = roundTrips{}
-		if _, err := New(queue, rdb).Sample(t.Context(), nil); err != nil {
+		if _, err := New(queue, rdb).Sample(t.Context(), nil, false); err != nil {
 			t.Fatal(err)
 		}
 		if p, s := trips.pipelines.Load(), trips.single.Load(); p != 1 || s != 0 {
@@ -166,7 +166,7 @@ func TestSampleOutOfMemory(t *testing.T) {
 	if err := rdb.Set(t.Context(), "x", "y", 0).Err(); err == nil {
 		t.Fatal("Redis still takes writes: the test tests nothing")
 	}
-	if r, err := New("q", rdb).Sample(t.Context(), nil); err != nil || r.Pending != 3 || !r.AgeKnown {
+	if r, err := New("q", rdb).Sample(t.Context(), nil, false); err != nil || r.Pending != 3 || !r.AgeKnown {
 		t.Errorf("got %+v, %v; want 3 jobs of a known age", r, err)
 	}
 }
@@ -176,7 +176,7 @@ func TestSampleOutOfMemory(t *testing.T) {
 func TestSampleEmptied(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
 	fill(t, rdb, "q", 1)
-	r, err := New("q", taker{rdb}).Sample(t.Context(), nil)
+	r, err := New("q", taker{rdb}).Sample(t.Context(), nil, false)
 	if err != nil || r.Pending != 0 || !r.AgeKnown || r.OldestAge != 0 {
 		t.Errorf("got %+v, %v; want an empty queue", r, err)
 	}
@@ -209,7 +209,7 @@ func TestSampleWithFewRights(t *testing.T) {
 	fill(t, admin, "q", 3)
 	rdb := redis.NewClient(&redis.Options{Network: "unix", Addr: server.Socket, Username: "gate", Password: "pw"})
 	defer rdb.Close()
-	r, err := New("q", rdb).Sample(t.Context(), nil)
+	r, err := New("q", rdb).Sample(t.Context(), nil, false)
 	if err != nil || r.Pending != 3 || !r.AgeKnown {
 		t.Errorf("got %+v, %v; want 3 jobs of a known age", r, err)
 	}

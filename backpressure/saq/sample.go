@@ -29,12 +29,13 @@ const oldestTried = 16
 
 // Sample implements [backpressure.Queue] in one round trip. It is no transaction: in
 // one, a Redis that is out of memory refuses scripts, though these only read.
-func (q *Queue) Sample(ctx context.Context, since backpressure.Cursor) (backpressure.Sample, error) {
+func (q *Queue) Sample(ctx context.Context, since backpressure.Cursor, shares bool) (backpressure.Sample, error) {
 	var (
 		now                      *redis.TimeCmd
 		pending, active, workers *redis.IntCmd
 		left, oldest             *redis.Cmd
 		admitted                 *redis.SliceCmd
+		largest                  *redis.ZSliceCmd
 	)
 	before, _ := since.([]any)
 	_, err := q.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -44,6 +45,9 @@ func (q *Queue) Sample(ctx context.Context, since backpressure.Cursor) (backpres
 		// With the local clock, as SAQ's own count does.
 		workers = p.ZCount(ctx, q.statsKey(), strconv.FormatInt(time.Now().UnixMilli(), 10), "+inf")
 		admitted = p.HMGet(ctx, q.windowKey(), "admitted")
+		if shares {
+			largest = p.ZRevRangeWithScores(ctx, q.sharesKey(), 0, 0)
+		}
 		// Scripts are sent whole: in a pipeline a hash that Redis does not know is an
 		// error.
 		left = p.Eval(ctx, cursorLua, []string{q.queuedKey()}, before...)
@@ -63,6 +67,10 @@ func (q *Queue) Sample(ctx context.Context, since backpressure.Cursor) (backpres
 		s.Cursor = m[2:]
 	}
 	setAge(&s, oldest.Val(), now.Val())
+	if largest != nil && len(largest.Val()) > 0 {
+		// Some of these jobs may have left since somebody was admitted or refused.
+		s.LargestShare = min(int64(largest.Val()[0].Score), s.Pending)
+	}
 	return s, nil
 }
 

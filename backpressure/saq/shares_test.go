@@ -237,6 +237,33 @@ func TestShareAfterMany(t *testing.T) {
 	}
 }
 
+// TestSampleOfShares: a sample tells the largest share, and never more than what waits.
+func TestSampleOfShares(t *testing.T) {
+	t.Parallel()
+	q := newSharedQueue(t)
+	largest := func(asked bool) int64 {
+		s, err := q.queue.Sample(t.Context(), nil, asked)
+		must(t, err)
+		return s.LargestShare
+	}
+	if got := largest(true); got != 0 {
+		t.Errorf("%d of an empty queue", got)
+	}
+	for _, caller := range []string{"ann", "bob", "ann", "ann", "bob"} {
+		q.ask(limit, 1, caller)
+		q.arrive()
+	}
+	if got := [2]int64{largest(true), largest(false)}; got != [2]int64{3, 0} {
+		t.Errorf("%v, want 3, and 0 if nobody asks", got)
+	}
+	for range 4 {
+		q.leave()
+	}
+	if got := largest(true); got != 1 {
+		t.Errorf("%d with one job", got)
+	}
+}
+
 // TestShareRefusalKeepsCounts: a caller that is refused again and again changes nothing for itself or others.
 func TestShareRefusalKeepsCounts(t *testing.T) {
 	t.Parallel()

@@ -13,6 +13,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/refrakt-hub/refrakt-gate/authz"
+	"github.com/refrakt-hub/refrakt-gate/backpressure"
 	"github.com/refrakt-hub/refrakt-gate/internal/certtest"
 )
 
@@ -124,6 +125,9 @@ func TestMetricsDoc(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer g.close()
+	for _, w := range g.queues.all() { // for the series that there are only with these limits
+		w.monitor.SetLimits(backpressure.Limits{MaxPending: 40, Reserve: 0.2, FairShare: 1})
+	}
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -185,9 +185,9 @@ func useQueue(t *testing.T, server *redistest.Server, rdb *redis.Client) error {
 	note := func(err error) { errs = append(errs, err) }
 
 	queue := saq.New("default", rdb)
-	s, err := queue.Sample(ctx, nil)
+	s, err := queue.Sample(ctx, nil, true)
 	note(err)
-	_, err = queue.Sample(ctx, s.Cursor)
+	_, err = queue.Sample(ctx, s.Cursor, false)
 	note(err)
 	for _, move := range []string{"RPUSH", "LPOP", ""} { // a job arrives, and the mark is gone
 		_, err = queue.Admit(ctx, backpressure.Place{Limit: 40}, time.Minute)
@@ -199,6 +199,7 @@ func useQueue(t *testing.T, server *redistest.Server, rdb *redis.Client) error {
 			must(t, admin.LTrim(t.Context(), "saq:default:queued", 0, 0).Err())
 		}
 	}
+	note(useShares(ctx, t, admin, queue))
 	listening, stop := context.WithCancel(ctx)
 	defer stop()
 	if err := queue.Subscribe(listening, stop, func(job.Event) {}); listening.Err() == nil {
@@ -224,6 +225,30 @@ func useQueue(t *testing.T, server *redistest.Server, rdb *redis.Client) error {
 	stop()
 	note(<-done)
 	return errors.Join(append(errs, denied(t, server))...)
+}
+
+// useShares has the counts of a fair share written, cut and counted anew.
+func useShares(ctx context.Context, t *testing.T, admin *redis.Client, queue *saq.Queue) error {
+	t.Helper()
+	var errs []error
+	ask := func(share float64, caller string) {
+		_, err := queue.Admit(ctx, backpressure.Place{Limit: 60, Share: share, Caller: caller}, time.Minute)
+		errs = append(errs, err)
+	}
+	must(t, admin.Del(t.Context(), "refrakt:gate:admissions:default").Err())
+	for range 12 {
+		must(t, admin.RPush(t.Context(), "saq:default:queued", "saq:job:default:gone").Err())
+	}
+	ask(1, "bob")
+	for range 20 {
+		ask(1, "ann")
+	}
+	must(t, admin.Del(t.Context(), "refrakt:gate:admissions:default").Err()) // none of them became a job
+	ask(1, "ann")
+	ask(0.1, "ann")
+	must(t, admin.Del(t.Context(), "saq:default:queued", "refrakt:gate:admissions:default").Err())
+	ask(0.1, "ann")
+	return errors.Join(errs...)
 }
 
 func hasDenied(t *testing.T, admin *redis.Client) bool {

@@ -32,9 +32,11 @@ const (
 
 	maxPolicies = 1_000
 	maxQueues   = 100
-	maxTiers    = 50
-	maxBuckets  = 8
-	maxMatch    = 100
+	// maxTiers: each bucket of each policy has a limit for each tier, and package quota has
+	// room for half a million limits.
+	maxTiers   = 50
+	maxBuckets = 8
+	maxMatch   = 100
 	// maxPatterns bounds the patterns of all policies: the time to compare all with all
 	// grows with their square.
 	maxPatterns = 5_000

@@ -189,6 +189,14 @@ func TestMatchPatterns(t *testing.T) {
 			[][]string{{"/a"}, {"/a/"}, {"/b/"}}, "GET",
 			map[string]string{"/b/../a": "a", "/a/../b": "b", "/b/x/..;/../a": "a", "/b/a": "c"},
 		},
+		"segments that other readings do not have": {
+			[][]string{{"/a/{x}"}}, "GET",
+			map[string]string{"/a/;b": "a", "/a/%0a": "a", "/a/.": "", "/a/;b/c": "a"},
+		},
+		"dots where the pattern has a final slash": {
+			[][]string{{"/{x}/{y}/"}}, "GET",
+			map[string]string{"/a/..": "a", "/a/../": "a", "/a/b": "a", "/a": ""},
+		},
 		"without patterns no path is guarded": {
 			[][]string{{}}, "GET", map[string]string{"": "", "/": "", "/%00": ""},
 		},

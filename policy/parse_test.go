@@ -221,13 +221,40 @@ func TestParseBounds(t *testing.T) {
 	}
 }
 
+// Names that YAML could take for something else, or for a part of its syntax, are written in
+// quotes.
+func TestWriteNames(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"null", "true", "no", "y", "~", "-", "a:", "a#b", "1", "1e3", ".5", "*x", "&x", "!x", "{}", "[", "'", "\"", "\\", "@", "%", "|", "ü", "\u2028", "\ufeff", "<<", "a,b", "=", "0x1f", "2020-01-01"} {
+		f := &policy.File{
+			Tiers:    []policy.Tier{{Name: "on", Factor: 1.0000001}},
+			Queues:   []policy.Queue{{Name: "q" + name}, {Name: name, MaxAge: time.Nanosecond}},
+			Policies: []policy.Policy{{Name: "no", Queue: name}, {Name: "null", Queue: "q" + name, Match: []string{"/" + name + "x"}}},
+			Callers: []policy.Caller{
+				{User: name, Then: policy.Treatment{Tier: "on"}}, {User: name + " ", Then: policy.Treatment{Deny: true}},
+				{IP: netip.MustParsePrefix("::1/128"), Then: policy.Treatment{Exempt: true}}, {IP: netip.MustParsePrefix("1::/16"), Then: policy.Treatment{Exempt: true}},
+				{IP: netip.MustParsePrefix("1::/128"), Then: policy.Treatment{Exempt: true}},
+			},
+		}
+		if strings.ContainsAny(name, "{}#%\u2028") {
+			f.Policies[1].Match = nil // not a pattern
+		}
+		if strings.ContainsAny(name, "\u2028") {
+			f.Queues, f.Policies[0].Queue, f.Policies[1].Queue = []policy.Queue{{Name: "q"}}, "q", "q" // not the name of a queue
+		}
+		if got := parse(t, string(f.YAML())); !reflect.DeepEqual(got, f) {
+			t.Errorf("%q: got\n%s\nwant\n%s", name, got.YAML(), f.YAML())
+		}
+	}
+}
+
 func TestUnreserved(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		maxPending int
 		share      float64
 		want       int
-	}{{40, 0, 40}, {40, 0.2, 32}, {10, 0.9, 1}, {10, 0.05, 9}, {3, 0.5, 1}, {1_000_000_000, 0.1, 900_000_000}} {
+	}{{40, 0, 40}, {40, 0.2, 32}, {10, 0.9, 1}, {10, 0.05, 9}, {3, 0.5, 1}, {100, 0.07, 93}, {1_000_000_000, 0.1, 900_000_000}} {
 		q := policy.Queue{MaxPending: tt.maxPending, Reserve: policy.Reserve{Share: tt.share}}
 		if got := q.Unreserved(); got != tt.want {
 			t.Errorf("of %d with a share of %v, %d are open to all, want %d", tt.maxPending, tt.share, got, tt.want)

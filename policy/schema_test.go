@@ -7,6 +7,34 @@ import (
 	"testing"
 )
 
+// The schema's bounds of how many there may be are those of Parse.
+func TestCountsAreThoseOfTheSchema(t *testing.T) {
+	t.Parallel()
+	var root struct {
+		Properties map[string]struct {
+			MaxProperties        int
+			AdditionalProperties struct {
+				Properties map[string]struct{ MaxItems int }
+			}
+		}
+	}
+	if err := json.Unmarshal(Schema, &root); err != nil {
+		t.Fatal(err)
+	}
+	policy := root.Properties["policies"].AdditionalProperties.Properties
+	for name, tt := range map[string]struct{ got, want int }{
+		"tiers":    {root.Properties["tiers"].MaxProperties, maxTiers},
+		"queues":   {root.Properties["queues"].MaxProperties, maxQueues},
+		"policies": {root.Properties["policies"].MaxProperties, maxPolicies},
+		"match":    {policy["match"].MaxItems, maxMatch},
+		"buckets":  {policy["buckets"].MaxItems, maxBuckets},
+	} {
+		if tt.got != tt.want {
+			t.Errorf("%s: the schema has at most %d, Parse takes %d", name, tt.got, tt.want)
+		}
+	}
+}
+
 // Parse reads nodes by hand: its keys are those of the schema, which are those of the types.
 func TestKeysAreThoseOfTheSchema(t *testing.T) {
 	t.Parallel()

@@ -70,7 +70,7 @@ func (g generator) special(t reflect.Type) *jsonschema.Schema {
 	switch t {
 	case reflect.TypeFor[[]policy.Tier]():
 		factor, _ := g.reflect(reflect.TypeFor[policy.Tier]()).Properties.Get("factor")
-		return byName(factor, name, 100, policy.Plain)
+		return byName(factor, name, 50, policy.Plain)
 	case reflect.TypeFor[[]policy.Queue]():
 		queues := byName(g.reflect(reflect.TypeFor[policy.Queue]()), `^[^\s]+$`, 100)
 		queues.PropertyNames.MaxLength = new(uint64(256))

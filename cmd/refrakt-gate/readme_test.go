@@ -13,7 +13,6 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/refrakt-hub/refrakt-gate/authz"
-	"github.com/refrakt-hub/refrakt-gate/backpressure"
 	"github.com/refrakt-hub/refrakt-gate/internal/certtest"
 )
 
@@ -106,16 +105,49 @@ func TestRedisParametersDoc(t *testing.T) {
 func TestMetricsDoc(t *testing.T) {
 	rows := make(map[string]string) // name → type
 	labels := make(map[string]string)
+	seen := make(map[string]bool)
 	for row, kind := range table(t, metricsDoc, "metric") {
 		name, l, _ := strings.Cut(strings.TrimSuffix(row, "}"), "{")
 		rows[name], labels[name] = kind, l
 	}
 	dir, ca := t.TempDir(), certtest.NewCA(t)
 	certtest.Mount(t, dir, ca.Pair(t, "gate"), ca)
-	cfg, errs := loadConfig(map[string]string{
+	settings := map[string]string{
 		"QUEUE_URL": "redis://127.0.0.1:1", "GRPC_TLS_CERT_FILE": dir + "/tls.crt", "GRPC_TLS_KEY_FILE": dir + "/tls.key",
 		"TELEMETRY_TLS_CERT_FILE": dir + "/tls.crt", "TELEMETRY_TLS_KEY_FILE": dir + "/tls.key",
-	})
+	}
+	without := gathered(t, settings)
+	settings["POLICY_FILE"] = policyFile(t, "tiers: {premium: 2}\nqueues: {default: {max_pending: 40, fair_share: 1, reserve: {tiers: [premium], share: 0.2}}}\n"+
+		"policies: {run: {match: [/run], queue: default, buckets: [{per: ip, burst: 1, rate: 1/m}]}}\n")
+	for queue, families := range map[string][]*dto.MetricFamily{"": without, "queue": gathered(t, settings)} {
+		for _, f := range families {
+			if !strings.HasPrefix(f.GetName(), "refrakt_") {
+				continue
+			}
+			kind := strings.ToLower(dto.MetricType_name[int32(f.GetType())])
+			if want, ok := rows[f.GetName()]; !ok || want != kind {
+				t.Errorf("%s: listed as %q, registered as %q", f.GetName(), want, kind)
+			}
+			for _, l := range f.GetMetric()[0].GetLabel() {
+				if l.GetName() != queue && !strings.Contains(","+labels[f.GetName()]+",", ","+l.GetName()+",") {
+					t.Errorf("%s: the label %s is not listed", f.GetName(), l.GetName())
+				}
+			}
+			seen[f.GetName()] = true
+		}
+	}
+	for name := range seen {
+		delete(rows, name)
+	}
+	for name := range rows {
+		t.Errorf("%s: listed, but not registered", name)
+	}
+}
+
+// gathered has the series of a gate with these settings.
+func gathered(t *testing.T, settings map[string]string) []*dto.MetricFamily {
+	t.Helper()
+	cfg, errs := loadConfig(settings)
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
@@ -125,31 +157,11 @@ func TestMetricsDoc(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer g.close()
-	for _, w := range g.queues.all() { // for the series that there are only with these limits
-		w.monitor.SetLimits(backpressure.Limits{MaxPending: 40, Reserve: 0.2, FairShare: 1})
-	}
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range families {
-		if !strings.HasPrefix(f.GetName(), "refrakt_") {
-			continue
-		}
-		kind := strings.ToLower(dto.MetricType_name[int32(f.GetType())])
-		if rows[f.GetName()] != kind {
-			t.Errorf("%s: listed as %q, registered as %q", f.GetName(), rows[f.GetName()], kind)
-		}
-		for _, l := range f.GetMetric()[0].GetLabel() {
-			if !strings.Contains(","+labels[f.GetName()]+",", ","+l.GetName()+",") {
-				t.Errorf("%s: the label %s is not listed", f.GetName(), l.GetName())
-			}
-		}
-		delete(rows, f.GetName())
-	}
-	for name := range rows {
-		t.Errorf("%s: listed, but not registered", name)
-	}
+	return families
 }
 
 // TestMetricsDocReasons checks that each reason is named.
@@ -163,6 +175,7 @@ func TestMetricsDocReasons(t *testing.T) {
 	for _, r := range []authz.Reason{
 		authz.ReasonOK, authz.ReasonNotGuarded, authz.ReasonPreflight, authz.ReasonRateLimited, authz.ReasonQueueFull, authz.ReasonQueueSlow,
 		authz.ReasonQueueUnknown, authz.ReasonLimiterUnavailable, authz.ReasonUnknownPolicy, authz.ReasonOverloaded, authz.ReasonInternal,
+		authz.ReasonExempt, authz.ReasonForbidden, authz.ReasonQueueShare,
 	} {
 		if !strings.Contains(list, "`"+string(r)+"`") {
 			t.Errorf("reason %s is not listed", r)

@@ -113,7 +113,7 @@ func TestStrangersAPI(t *testing.T) {
 		m := gate.Metrics(t)
 		for series, want := range map[string]float64{
 			`refrakt_queue_pending_jobs{queue="images"}`: 3, `refrakt_queue_pending_jobs{queue="videos"}`: 5,
-			`refrakt_gate_queue_limit_pending_jobs{queue="images"}`: 3, `refrakt_gate_queue_state{queue="images",state="full"}`: 1,
+			`refrakt_gate_queue_limit_pending_jobs{queue="images"}`: 2, `refrakt_gate_queue_state{queue="images",state="full"}`: 1,
 			`refrakt_job_enqueued_total{queue="videos",source="unknown"}`:                       5,
 			`refrakt_gate_queue_largest_share_jobs{queue="videos"}`:                             4,
 			`refrakt_gate_decisions_total{policy="chat",reason="exempt",verdict="allow"}`:       20,

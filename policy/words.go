@@ -12,8 +12,11 @@ import (
 // maxCallerWords is how many exceptions are put into words. The others are counted.
 const maxCallerWords = 100
 
+// Warning begins the lines of [File.Words] about what is allowed, but may not be meant.
+const Warning = "WARNING: "
+
 // Words says what the file means, one line for each part of it. Warnings begin with
-// "WARNING: ".
+// [Warning].
 func (f *File) Words() []string {
 	var w []string
 	say := func(format string, args ...any) { w = append(w, fmt.Sprintf(format, args...)) }
@@ -23,7 +26,7 @@ func (f *File) Words() []string {
 	for _, q := range f.Queues {
 		q.words(say)
 		if !slices.ContainsFunc(f.Policies, func(p Policy) bool { return p.Queue == q.Name }) {
-			say("WARNING: queue %s: no policy uses it", q.Name)
+			say(Warning+"queue %s: no policy uses it", q.Name)
 		}
 	}
 	for i, c := range f.Callers {
@@ -64,7 +67,7 @@ func (p *Policy) words(tiers []Tier, say func(string, ...any)) {
 	case len(p.Buckets) == 0:
 		say("%s: no buckets: only the queue limits it", p.Name)
 	case !slices.ContainsFunc(p.Buckets, func(b Bucket) bool { return b.Per != PerUser }):
-		say("WARNING: policy %s limits users only: a caller who names no user has no limit", p.Name)
+		say(Warning+"policy %s limits users only: a caller who names no user has no limit", p.Name)
 	}
 	switch p.Shadow {
 	case Shadow{Limits: true, Queue: true}:
@@ -126,7 +129,7 @@ func (q Queue) words(say func(string, ...any)) {
 		full = append(full, fmt.Sprintf("the oldest has waited for %s", span(q.MaxAge)))
 	}
 	if len(full) == 0 {
-		say("WARNING: queue %s: is never full: it has neither max_pending nor max_age", q.Name)
+		say(Warning+"queue %s: is never full: it has neither max_pending nor max_age", q.Name)
 	} else {
 		say("queue %s: full when %s", q.Name, strings.Join(full, ", or "))
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -63,6 +64,15 @@ func replacedButSet(environ map[string]string) (mistakes []error) {
 		}
 	}
 	return mistakes
+}
+
+// warn logs what is allowed in a policy file, but may not be meant.
+func warn(file *policy.File, log *slog.Logger) {
+	for _, line := range file.Words() {
+		if text, ok := strings.CutPrefix(line, policy.Warning); ok {
+			log.Warn("POLICY_FILE may not say what is meant: " + text)
+		}
+	}
 }
 
 // put has the gate decide by these policies from now on.
@@ -174,6 +184,7 @@ func (r *reloader) reload() {
 	if !reflect.DeepEqual(file, r.now) {
 		r.put(file)
 		r.now = file
+		warn(file, r.log)
 		r.log.Info("POLICY_FILE has changed and is in force", "policies", len(file.Policies), "queues", len(file.Queues), "callers", len(file.Callers))
 	}
 	r.broken.Store(false)

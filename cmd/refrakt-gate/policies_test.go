@@ -188,6 +188,16 @@ func TestReload(t *testing.T) {
 	r.want(t, "what SIGHUP has read", []string{"b", "d"}, true)
 }
 
+// TestReloadWarns: what a file may say, but hardly means, is logged.
+func TestReloadWarns(t *testing.T) {
+	r := newReloads(t, policyFile(t, named("a")))
+	r.write(t, "policies: {a: {match: [/a], buckets: [{per: user, burst: 1, rate: 1/m}]}}\n")
+	r.reload()
+	if want := "POLICY_FILE may not say what is meant: policy a limits users only"; !strings.Contains(r.log.String(), want) {
+		t.Errorf("no %q in:\n%s", want, r.log)
+	}
+}
+
 // TestReloadOfAConfigMap: Kubernetes mounts a ConfigMap as links to a folder and swaps one link.
 func TestReloadOfAConfigMap(t *testing.T) {
 	dir := t.TempDir()

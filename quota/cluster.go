@@ -22,10 +22,10 @@ type Topology interface {
 }
 
 // Cluster keeps the buckets in a Redis Cluster. The buckets of a caller may be on
-// different servers, and no script can take from both. Take asks one server after
-// the other, and refunds the first token if the second bucket is empty. Each bucket
-// keeps its limit exactly. For a moment, the first bucket may lack a token that
-// nobody gets. The token is lost if there is no time left to refund it.
+// different servers, and no script can take from all. Take asks one server after the
+// other, and refunds the tokens that it has if a bucket is empty. Each bucket keeps its
+// limit exactly. For a moment, the other buckets lack a token that nobody gets. Such a
+// token is lost if there is no time left to refund it.
 //
 // Each server has its own breaker. While a server is away, only callers with a bucket
 // there are decided without the cluster. Cluster asks the topology for addresses
@@ -67,27 +67,38 @@ func (c *Cluster) Take(ctx context.Context, req Request) (Result, error) {
 		}
 		servers[i] = s
 	}
-	all := Result{Taken: true}
 	e := emptiest{enough: true}
+	var paid []int
+	var failed error
 	for i, b := range req.Buckets {
 		r, err := servers[i].Take(ctx, Request{Buckets: req.Buckets[i : i+1]})
-		if err != nil || !r.Taken {
-			for j := range i {
-				// If this fails too, the caller has paid for nothing: that is the safe side.
-				_ = servers[j].Refund(ctx, all, req.Buckets[j:j+1])
-			}
-			c.noticeMove(ctx, err)
-			r.Bucket = i
-			return r, err
+		if err != nil {
+			failed = err
+			break
 		}
-		e.look(i, b.Limit, r.Debt-b.Limit.Interval)
-		all.Bucket, all.Limit, all.Debt = e.bucket, req.Buckets[e.bucket].Limit, e.debt+req.Buckets[e.bucket].Limit.Interval
+		if r.Taken {
+			paid = append(paid, i)
+			r.Debt -= b.Limit.Interval
+		}
+		e.look(i, b.Limit, r.Debt)
 	}
-	return all, nil
+	if failed == nil && e.enough {
+		limit := req.Buckets[e.bucket].Limit
+		return Result{Taken: true, Bucket: e.bucket, Limit: limit, Debt: e.debt + limit.Interval}, nil
+	}
+	for _, i := range paid {
+		// If this fails too, the caller has paid for nothing: that is the safe side.
+		_ = servers[i].Refund(ctx, Result{}, req.Buckets[i:i+1])
+	}
+	if failed != nil {
+		c.noticeMove(ctx, failed)
+		return Result{}, failed
+	}
+	return Result{Bucket: e.bucket, Limit: req.Buckets[e.bucket].Limit, Debt: e.debt}, nil
 }
 
-// mayRefund says that tokens can come back: Take itself refunds the first bucket of a
-// request whose second one is empty.
+// mayRefund says that tokens can come back: Take itself refunds those of a request with an
+// empty bucket.
 func (c *Cluster) mayRefund(Request) bool { return true }
 
 // Refund implements [Store] in one round trip for each bucket.

@@ -334,7 +334,34 @@ func testLimits(t *testing.T, s quota.Store, _ Clock) {
 	if got := drain(t, s, many, "many"); got != many.Capacity-few.Capacity {
 		t.Errorf("the other bucket had %d left, want %d", got, many.Capacity-few.Capacity)
 	}
-	if r := ask(); !r.Empty() || r.Limit.Interval > many.Interval {
-		t.Errorf("with both empty: %+v", r)
+	if r := ask(); !r.Empty() || r.Bucket != 0 || r.Limit != many || r.NextToken() <= few.Interval {
+		t.Errorf("with both empty: %+v, wait %v; want the longer wait", r, r.NextToken())
+	}
+	testMany(t, s)
+}
+
+// testMany: of many buckets, one that is empty keeps all others from being charged, wherever it stands.
+func testMany(t *testing.T, s quota.Store) {
+	limit, drained := quota.Limit{Capacity: 3, Interval: time.Hour}, quota.Limit{Capacity: 1, Interval: 2 * time.Hour}
+	for empty := range 8 {
+		var req quota.Request
+		for i := range 8 {
+			b := quota.Bucket{Key: fmt.Sprint("many", empty, "-", i), Limit: limit}
+			if i == empty {
+				b.Limit = drained
+			}
+			req.Buckets = append(req.Buckets, b)
+		}
+		for want := range 2 {
+			r, err := s.Take(t.Context(), req)
+			if err != nil || r.Taken != (want == 0) || r.Bucket != empty || r.Limit != drained {
+				t.Errorf("bucket %d of 8: take %d: %+v, %v", empty, want, r, err)
+			}
+		}
+		for i, b := range req.Buckets {
+			if got := drain(t, s, b.Limit, b.Key); i != empty && got != limit.Capacity-1 {
+				t.Errorf("bucket %d of 8 is empty: bucket %d had %d tokens left, want %d", empty, i, got, limit.Capacity-1)
+			}
+		}
 	}
 }

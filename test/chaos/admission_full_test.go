@@ -20,6 +20,12 @@ var measurements = []measurement{
 	{"admission-drained", "more requests than the workers' 50 jobs a second, three gates, 10 s", func(tb testing.TB) admitted { return PlayDrained(tb, 10*time.Second) }},
 	{"admission-threshold", "the depth around the limit, a minute", func(tb testing.TB) admitted { return PlayThreshold(tb, time.Minute) }},
 	{"retry-after", "150 clients sent away at once by three gates, and come back after Retry-After; 20 jobs a second", func(tb testing.TB) admitted { return PlayRetryAfter(tb, 150) }},
+	{"shares", "20 callers ask three gates for a queue that workers drain by 20 jobs a second, one for ten times its share of the drain, the others for 0.8 times theirs; `fair_share: 1`; a minute with the greedy one and a minute without it",
+		func(tb testing.TB) admitted { return PlayShares(tb, recommendedShare, time.Minute) }},
+	{"shares-none", "the same without `fair_share`", func(tb testing.TB) admitted { return PlayShares(tb, 0, time.Minute) }},
+	{"priority", "a fifth is reserved for premium callers; plain ones ask for 12 times what workers do, premium ones for half of it; a minute",
+		func(tb testing.TB) admitted { return PlayPriority(tb, time.Minute) }},
+	{"priority-bursts", "300 plain requests at once, then 300 premium ones, no worker, 20 times", func(tb testing.TB) admitted { return PlayTwoBursts(tb, 20) }},
 	{"fairness", "20 callers ask three gates without end, a minute", func(tb testing.TB) admitted { return PlayFairness(tb, time.Minute) }},
 }
 

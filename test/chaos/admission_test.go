@@ -27,5 +27,10 @@ func TestAdmission(t *testing.T) {
 		f := PlayRetryAfter(t, 30)
 		report(t, f, f.late()...)
 	})
+	for name, share := range map[string]float64{"shares": recommendedShare, "no shares": 0} {
+		t.Run(name, func(t *testing.T) { t.Parallel(); report(t, PlayShares(t, share, 5*time.Second)) })
+	}
+	t.Run("priority", func(t *testing.T) { t.Parallel(); report(t, PlayPriority(t, 5*time.Second)) })
+	t.Run("two bursts", func(t *testing.T) { t.Parallel(); report(t, PlayTwoBursts(t, 3)) })
 	t.Run("fairness", func(t *testing.T) { t.Parallel(); report(t, PlayFairness(t, 5*time.Second)) })
 }

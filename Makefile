@@ -83,8 +83,9 @@ lint: ## Run golangci-lint and buf
 	cd bench && $(GOTOOL) golangci-lint run ./...
 	cd proto && $(GOTOOL) buf lint
 
-generate: ## Generate the Go code of proto/
+generate: ## Generate the Go code of proto/ and the JSON schema of policy files
 	cd proto && $(GOTOOL) buf generate
+	go generate ./policy
 
 ci: ## Run everything CI runs
 	.ci/run

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/refrakt-hub/refrakt-gate/envoy"
+	"github.com/refrakt-hub/refrakt-gate/policy"
 )
 
 // configWarning names a setting, of Envoy or of a proxy before it, that a request has
@@ -43,7 +44,7 @@ func (s *Server) warn(ctx context.Context, about configWarning) {
 // diagnose looks, once the request is decided, for what Envoy would not have sent if it
 // were set up as the gate expects.
 func (s *Server) diagnose(ctx context.Context, rules *rules, r envoy.Request, d *Decision) {
-	path, ok := pathOnly(r.Path)
+	path, ok := policy.PathOnly(r.Path)
 	switch {
 	case !ok:
 	case !isNormal(path):
@@ -84,7 +85,7 @@ func isNormal(path string) bool {
 			}
 		case '%':
 			// An escape that is not valid stays what it is: a percent sign, which is not unreserved.
-			if isUnreservedOrSlash(unescape(rest[:min(len(rest), 3)], false)[0]) {
+			if isUnreservedOrSlash(policy.Unescape(rest[:min(len(rest), 3)])[0]) {
 				return false
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/refrakt-hub/refrakt-gate/envoy"
+	"github.com/refrakt-hub/refrakt-gate/policy"
 )
 
 // A gate guards nothing if it let so many requests that could start a job pass unguarded,
@@ -77,6 +78,6 @@ func couldStartJob(r envoy.Request) bool {
 	case "GET", "HEAD", "OPTIONS":
 		return false
 	}
-	path, _ := pathOnly(r.Path) // one that is too long is guarded
+	path, _ := policy.PathOnly(r.Path) // one that is too long is guarded
 	return isNormal(path) && !strings.ContainsAny(path, "%;")
 }

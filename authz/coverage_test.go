@@ -12,6 +12,7 @@ import (
 
 	"github.com/refrakt-hub/refrakt-gate/envoy"
 	"github.com/refrakt-hub/refrakt-gate/internal/metrictest"
+	"github.com/refrakt-hub/refrakt-gate/policy"
 	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
@@ -40,7 +41,7 @@ func TestGuardsNothing(t *testing.T) {
 		"health checks":                {[]asked{{"GET /healthz", "", 5000, time.Second}, {"HEAD /", "", 5000, time.Second}}, false},
 		"preflights of others":         {[]asked{{"OPTIONS /x", "", 5000, time.Second}}, false},
 		"scanners":                     {[]asked{{"POST //xmlrpc.php", "", 200, time.Minute}, {"POST /a%20b", "", 200, time.Minute}, {"POST /x;y", "", 200, time.Minute}, {"POST /.env", "", 90, time.Minute}}, false},
-		"a path that is too long":      {[]asked{{"POST /" + strings.Repeat("x", maxPath), "", 200, time.Minute}}, false},
+		"a path that is too long":      {[]asked{{"POST /" + strings.Repeat("x", policy.MaxPath), "", 200, time.Minute}}, false},
 		"one is guarded at first":      {[]asked{{"POST /run", "", 1, 0}, api}, false},
 		"one is guarded at last":       {[]asked{api, {"GET /run", "", 1, 0}}, false},
 		"the assistant is":             {[]asked{{"POST /assistant", "", 1, 0}, api}, false},

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/refrakt-hub/refrakt-gate/envoy"
+	"github.com/refrakt-hub/refrakt-gate/policy"
 )
 
 // UserSource is where the user of a request was found.
@@ -150,15 +151,15 @@ func headerUser(r envoy.Request) (id string, named, sure bool) {
 func queryUser(r envoy.Request) (id string, named, sure bool) {
 	_, query, _ := strings.Cut(r.Path, "?")
 	query, _, _ = strings.Cut(query, "#")
-	if len(query) > maxPath {
+	if len(query) > policy.MaxPath {
 		return "", true, false
 	}
 	times := 0
 	for pair := range strings.SplitSeq(query, "&") {
 		name, value, _ := strings.Cut(pair, "=")
-		if unescape(name, true) == "user_id" {
+		if unescape(name) == "user_id" {
 			times++
-			id = unescape(value, true)
+			id = unescape(value)
 		}
 	}
 	return id, times > 0, times <= 1 && isPlain(id)
@@ -167,3 +168,6 @@ func queryUser(r envoy.Request) (id string, named, sure bool) {
 func isPlain(id string) bool {
 	return len(id) <= maxUserID && utf8.ValidString(id) && strings.IndexFunc(id, unicode.IsControl) < 0
 }
+
+// unescape decodes a part of a query, in which plus is a space.
+func unescape(s string) string { return policy.Unescape(strings.ReplaceAll(s, "+", " ")) }

@@ -10,10 +10,6 @@ import (
 	"sync"
 )
 
-// maxPath is the length in bytes of the longest path that is read. No browser or server
-// takes a longer one.
-const maxPath = 8 << 10
-
 // Match returns the policy of a request, or nil if the request is not guarded. The path
 // is the :path of the request, with its query.
 //
@@ -28,7 +24,7 @@ const maxPath = 8 << 10
 // If the readings fall under different policies, the one that comes first in the file
 // counts. So it does for a path that can't be read.
 func (s *Set) Match(method, path string) *Policy {
-	raw, ok := pathOnly(path)
+	raw, ok := PathOnly(path)
 	if !ok || raw == "" {
 		return s.first
 	}
@@ -36,7 +32,7 @@ func (s *Set) Match(method, path string) *Policy {
 	if isPlain(raw) {
 		return s.lookup(method, raw, "").policy
 	}
-	decoded := unescape(raw)
+	decoded := Unescape(raw)
 	if strings.IndexByte(decoded, 0) >= 0 {
 		return s.first
 	}
@@ -75,7 +71,10 @@ func (s *Set) lookup(method, path, rawPath string) *guard {
 		path = strings.TrimSuffix(path, "/")
 	}
 	q := questions.Get().(*question)
-	defer questions.Put(q)
+	defer func() {
+		q.request.Method, q.url.Path, q.url.RawPath = "", "", "" // nothing of a request is kept
+		questions.Put(q)
+	}()
 	q.request.Method = method
 	q.url.Path, q.url.RawPath = path, rawPath
 	h, _ := s.mux.Handler(&q.request)
@@ -115,15 +114,6 @@ func register(mux *http.ServeMux, pattern string, g *guard) (err error) {
 	}()
 	mux.Handle(pattern, g)
 	return nil
-}
-
-// pathOnly returns a :path without query and fragment. It is not ok if that is too long.
-func pathOnly(path string) (raw string, ok bool) {
-	head := path[:min(len(path), maxPath+1)]
-	if i := strings.IndexAny(head, "?#"); i >= 0 {
-		head = head[:i]
-	}
-	return head, len(head) <= maxPath
 }
 
 // plain has the bytes that all servers read in the same way.
@@ -207,37 +197,4 @@ func escaped(segments []string) string {
 		}
 	}
 	return b.String()
-}
-
-// unescape decodes percent escapes once, as uvicorn does: an escape that is not valid
-// stays as it is.
-func unescape(s string) string {
-	if strings.IndexByte(s, '%') < 0 {
-		return s
-	}
-	out := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		if s[i] == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]) {
-			out = append(out, unhex(s[i+1])<<4|unhex(s[i+2]))
-			i += 2
-		} else {
-			out = append(out, s[i])
-		}
-	}
-	return string(out)
-}
-
-func isHex(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
-}
-
-func unhex(c byte) byte {
-	switch {
-	case c <= '9':
-		return c - '0'
-	case c >= 'a':
-		return c - 'a' + 10
-	default:
-		return c - 'A' + 10
-	}
 }

@@ -8,8 +8,6 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/policy"
 )
 
-const maxPath = 8 << 10
-
 // The preset guards /run and /assistant, and all paths below them.
 func TestMatchPreset(t *testing.T) {
 	t.Parallel()
@@ -76,9 +74,9 @@ func TestMatchPreset(t *testing.T) {
 		"only slashes":               {"///", none},
 		"asterisk":                   {"*", none},
 		"invalid UTF-8":              {"/run\xff", none},
-		"the longest":                {"/" + strings.Repeat("x", maxPath-1), none},
-		"too long to be read":        {"/" + strings.Repeat("x", maxPath), run},
-		"too long, run at its end":   {strings.Repeat("/.", maxPath) + "/run", run},
+		"the longest":                {"/" + strings.Repeat("x", policy.MaxPath-1), none},
+		"too long to be read":        {"/" + strings.Repeat("x", policy.MaxPath), run},
+		"too long, run at its end":   {strings.Repeat("/.", policy.MaxPath) + "/run", run},
 		"the query does not count":   {"/ping?" + strings.Repeat("x", 1<<20), none},
 	} {
 		for _, method := range []string{"POST", "GET", "patch", ""} {
@@ -253,7 +251,7 @@ func bySegment(path string) string {
 	raw, _, _ := strings.Cut(path, "?")
 	raw, _, _ = strings.Cut(raw, "#")
 	decoded := decode(raw)
-	if raw == "" || len(raw) > maxPath || strings.Contains(decoded, "\x00") {
+	if raw == "" || len(raw) > policy.MaxPath || strings.Contains(decoded, "\x00") {
 		return "run"
 	}
 	literal, resolved, depth := "", "", 0

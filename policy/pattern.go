@@ -57,7 +57,7 @@ func wrongPattern(text string) string {
 		return "query and fragment of a request are not matched; in a path write %3F or %23"
 	}
 	for segment := range strings.SplitSeq(strings.TrimSuffix(path[1:], "/"), "/") {
-		decoded := unescape(segment)
+		decoded := Unescape(segment)
 		switch {
 		case path == "/":
 		case segment == "":

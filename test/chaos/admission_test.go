@@ -31,6 +31,11 @@ func TestAdmission(t *testing.T) {
 		t.Run(name, func(t *testing.T) { t.Parallel(); report(t, PlayShares(t, share, 5*time.Second)) })
 	}
 	t.Run("priority", func(t *testing.T) { t.Parallel(); report(t, PlayPriority(t, 5*time.Second)) })
+	t.Run("crowd", func(t *testing.T) { t.Parallel(); report(t, PlayCrowd(t, 3)) })
+	t.Run("script time", func(t *testing.T) { t.Parallel(); report(t, PlayScriptTime(t, 9)) })
 	t.Run("two bursts", func(t *testing.T) { t.Parallel(); report(t, PlayTwoBursts(t, 3)) })
+	for _, trouble := range []Trouble{NoTrouble, Retries, Aborts, PastGate} {
+		t.Run("counts, "+string(trouble), func(t *testing.T) { t.Parallel(); report(t, PlayCounts(t, trouble, 6*time.Second)) })
+	}
 	t.Run("fairness", func(t *testing.T) { t.Parallel(); report(t, PlayFairness(t, 5*time.Second)) })
 }

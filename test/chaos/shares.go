@@ -3,6 +3,9 @@ package chaos
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,7 +39,7 @@ func PlayShares(tb testing.TB, share float64, d time.Duration) Shares {
 		queue = fmt.Sprintf(", fair_share: %g", share)
 	}
 	s := startPolicies(tb, queue, "500ms") // jobs that are done within it, on an empty queue, count as still to come
-	s.StartWorker(tb, 4) // of 0.2 s each
+	s.StartWorker(tb, 4)                   // of 0.2 s each
 	const perSecond = 20
 	var offers []offer
 	for i := range 19 {
@@ -118,3 +121,56 @@ func (f Shares) late() (missed []string) {
 	}
 	return missed
 }
+
+// Crowd is what became of 300 requests at once of one caller, of the next caller, and then of ten others at once, while
+// nobody takes jobs.
+type Crowd struct{ One, Next, Others []int64 } // jobs, in each round
+
+// PlayCrowd plays so many rounds.
+func PlayCrowd(tb testing.TB, rounds int) (out Crowd) {
+	tb.Helper()
+	s := startPolicies(tb, fmt.Sprintf(", fair_share: %d", recommendedShare), patientWindow)
+	ask := func(n int, address func(i int) string) int64 {
+		var requests sync.WaitGroup
+		var accepted atomic.Int64
+		for i := range n {
+			requests.Go(func() {
+				r, err := s.Envoys[i%3].Ask(tb.Context(), "/run", "", "CF-Connecting-IP: "+address(i))
+				switch {
+				case err != nil:
+					tb.Error(err)
+				case r.Status == http.StatusAccepted:
+					accepted.Add(1)
+				case r.Status != http.StatusTooManyRequests:
+					tb.Errorf("status %d, want 202 or 429", r.Status)
+				}
+			})
+		}
+		requests.Wait()
+		return accepted.Load()
+	}
+	for range rounds {
+		awaitSamples(tb, s)
+		out.One = append(out.One, ask(300, func(int) string { return "203.0.113.1" }))
+		out.Next = append(out.Next, ask(1, func(int) string { return "203.0.113.2" }))
+		out.Others = append(out.Others, ask(10, func(i int) string { return fmt.Sprint("198.51.100.", i) }))
+		must(tb, s.Client.FlushAll(tb.Context()).Err())
+	}
+	return out
+}
+
+func (f Crowd) seen() string {
+	return fmt.Sprintf("%v jobs of the one caller, %v of the next, %v of the ten others", f.One, f.Next, f.Others)
+}
+
+func (f Crowd) wrong() (wrong []string) {
+	for round, n := range f.One {
+		if n != maxPending/2 || f.Next[round] != 1 || f.Others[round] != 10 {
+			wrong = append(wrong, fmt.Sprintf("round %d: %d, %d and %d jobs, want %d, 1 and 10", round, n, f.Next[round], f.Others[round], maxPending/2))
+		}
+	}
+	return wrong
+}
+
+// late is for figures that depend on the machine; these don't.
+func (Crowd) late() []string { return nil }

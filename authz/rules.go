@@ -51,7 +51,7 @@ type guarded struct {
 	name                     string
 	queue                    *WatchedQueue // nil: none is checked
 	becomesJob               bool
-	shares                   bool   // the queue has fair shares
+	shares                   bool   // of the queue: they count for this policy
 	reserved                 []bool // by tier: it may have the reserved places
 	limitShadow, queueShadow bool
 	buckets                  []bucket // those of a caller with a user
@@ -90,7 +90,7 @@ func (s *Server) newRules(from Rules) *rules {
 		if watched, ok := from.Queues[p.Queue]; ok {
 			q := queues[p.Queue]
 			g.queue, g.becomesJob = &watched, p.BecomesJob
-			g.shares = q.FairShare > 0
+			g.shares = p.BecomesJob && q.FairShare > 0
 			g.queueShadow = g.queueShadow || q.Shadow
 			g.reserved = make([]bool, len(factors))
 			for _, name := range q.Reserve.Tiers {

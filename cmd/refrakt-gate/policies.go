@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"reflect"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -185,6 +186,7 @@ func (r *reloader) reload() {
 		r.put(file)
 		r.now = file
 		warn(file, r.log)
+		debug.FreeOSMemory() // a large file takes much to read, and changes seldom
 		r.log.Info("POLICY_FILE has changed and is in force", "policies", len(file.Policies), "queues", len(file.Queues), "callers", len(file.Callers))
 	}
 	r.broken.Store(false)

@@ -23,6 +23,7 @@ import (
 
 	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
 	"github.com/refrakt-hub/refrakt-gate/internal/proctest"
+	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
 
@@ -168,10 +169,11 @@ func TestSidecarServes(t *testing.T) {
 	socket := filepath.Join(dir, "gate.sock")
 
 	_, settings := gate(t, m)
-	delete(settings, "QUEUE_URL_FILE") // no Redis here
+	delete(settings, "QUEUE_URL_FILE")
 	maps.Copy(settings, map[string]string{
-		"GRPC_ADDR": "unix://" + socket, "TELEMETRY_ADDR": "127.0.0.1:0", "RATE_LIMIT_RUN_BURST": "2",
+		"GRPC_ADDR": "unix://" + socket, "TELEMETRY_ADDR": "127.0.0.1:0", "QUEUE_URL": redistest.Start(t).URL(),
 	})
+	smallBuckets(t, settings["POLICY_FILE"])
 	e2e.StartGate(t, settings)
 
 	api := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
@@ -215,6 +217,23 @@ func TestSidecarServes(t *testing.T) {
 		if err := want(http.MethodPost, url(step.listener, step.path), step.status); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// smallBuckets gives a caller of /run two requests at once.
+func smallBuckets(t *testing.T, policies string) {
+	t.Helper()
+	text, err := os.ReadFile(policies)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const shipped = "{per: ip, burst: 10, rate: 6/m}"
+	if strings.Count(string(text), shipped) != 1 {
+		t.Fatalf("the policies have %q not exactly once:\n%s", shipped, text)
+	}
+	small := strings.Replace(string(text), shipped, "{per: ip, burst: 2, rate: 6/m, name: few}", 1)
+	if err := os.WriteFile(policies, []byte(small), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -22,6 +23,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/refrakt-hub/refrakt-gate/policy"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
 
@@ -35,7 +37,7 @@ func TestManifests(t *testing.T) {
 			for name, check := range map[string]func(*testing.T, manifests){
 				"labels": checkLabels, "secrets": checkSecrets, "selectors": checkSelectors,
 				"images": checkImages, "security": checkSecurity, "resources": checkResources, "ports": checkPorts,
-				"volumes": checkVolumes, "settings": checkSettings, "grace": checkGrace, "scrape": checkScrape,
+				"volumes": checkVolumes, "settings": checkSettings, "policies": checkPolicies, "grace": checkGrace, "scrape": checkScrape,
 			} {
 				t.Run(name, func(t *testing.T) { check(t, m) })
 			}
@@ -301,14 +303,124 @@ func gate(t *testing.T, m manifests) (container, map[string]string) {
 	}
 	for _, e := range list[i].Env {
 		settings[e.Name] = e.Value
-		if strings.HasSuffix(e.Name, "_FILE") {
+		if strings.HasSuffix(e.Name, "_FILE") && e.Name != "POLICY_FILE" {
 			if !slices.ContainsFunc(list[i].VolumeMounts, func(v corev1.VolumeMount) bool { return v.MountPath == filepath.Dir(e.Value) }) {
 				t.Errorf("%s: nothing is mounted at %s", e.Name, e.Value)
 			}
 			settings[e.Name] = secret
 		}
 	}
+	settings["POLICY_FILE"] = filepath.Join(t.TempDir(), "policies.yaml")
+	if err := os.WriteFile(settings["POLICY_FILE"], []byte(policies(t, m, list[i])), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	return list[i], settings
+}
+
+// policies is the text of the policy file that the gate finds in its container. It follows the ConfigMap, because it is
+// mounted as a folder and the name of the ConfigMap does not change with what is in it.
+func policies(t *testing.T, m manifests, c container) string {
+	t.Helper()
+	var path string
+	for _, e := range c.Env {
+		if e.Name == "POLICY_FILE" {
+			path = e.Value
+		}
+	}
+	for _, mount := range c.VolumeMounts {
+		if mount.MountPath != filepath.Dir(path) {
+			continue
+		}
+		if mount.SubPath != "" || !mount.ReadOnly {
+			t.Errorf("%s: the policies are not mounted as a folder that is only read: %v", m.dir, mount)
+		}
+		for _, v := range c.pod.Volumes {
+			if v.Name != mount.Name || v.ConfigMap == nil {
+				continue
+			}
+			if v.ConfigMap.Name != "refrakt-gate-policies" {
+				t.Errorf("%s: the ConfigMap %s: another file would have another name and never reach running gates", m.dir, v.ConfigMap.Name)
+			}
+			for _, config := range all[*corev1.ConfigMap](m) {
+				if text, ok := config.Data[filepath.Base(path)]; ok && config.Name == v.ConfigMap.Name {
+					return text
+				}
+			}
+		}
+	}
+	t.Fatalf("%s: no ConfigMap has what POLICY_FILE=%s names", m.dir, path)
+	return ""
+}
+
+// TestOwnPolicies: what the README says an overlay needs for policies of its own.
+func TestOwnPolicies(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile(filepath.Join(folder(), "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	snippet := regexp.MustCompile("(?s)```yaml\n(configMapGenerator:.*?)```").FindSubmatch(readme)
+	if snippet == nil {
+		t.Fatal("the README has no configMapGenerator")
+	}
+	const own = "policies: {api: {match: [/], buckets: [{per: ip, burst: 5, rate: 1/s}]}}\n"
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	base, err := filepath.Rel(dir, filepath.Join(folder(), sidecar))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"policies.yaml":      own,
+		"kustomization.yaml": fmt.Sprintf("namespace: refrakt\nresources: [%s]\n%s", base, snippet[1]),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	overlay, err := filepath.Rel(folder(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := render(t, overlay)
+	c, settings := gate(t, m)
+	if got := policies(t, m, c); got != own {
+		t.Errorf("the gate has the policies %q, want %q", got, own)
+	}
+	e2e.Config(t, settings)
+}
+
+// The policies are what the gate does by default.
+func checkPolicies(t *testing.T, m manifests) {
+	if len(containers(m)) == 0 {
+		return
+	}
+	c, settings := gate(t, m)
+	got, mistakes := policy.Parse([]byte(policies(t, m, c)))
+	if len(mistakes) > 0 {
+		t.Fatalf("mistakes in the policy file: %v", mistakes)
+	}
+	code, preset := e2e.RunGate(t, map[string]string{"QUEUE_URL": "redis://127.0.0.1:1/0"}, "config", "--as-policies")
+	want, mistakes := policy.Parse([]byte(preset))
+	if code != 0 || len(mistakes) > 0 {
+		t.Fatalf("refrakt-gate config --as-policies: exit code %d, mistakes %v\n%s", code, mistakes, preset)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("policies:\n%s\nwant:\n%s", got.YAML(), want.YAML())
+	}
+	said := e2e.Config(t, settings)
+	for _, words := range []string{
+		"# run: each client IP: plain 10 at once, then 6 a minute; premium 30 at once, then 18 a minute\n",
+		"# run: each user: plain 10 at once, then 6 a minute; premium 30 at once, then 18 a minute\n",
+		"# assistant: each client IP: plain 30 at once, then 30 a minute; premium 90 at once, then 90 a minute\n",
+		"# queue default: full when 40 jobs wait, or the oldest has waited for 10m\n",
+	} {
+		if !strings.Contains(said, words) {
+			t.Errorf("the gate does not say %q of its policies:\n%s", words, said)
+		}
+	}
 }
 
 // Every variable is a setting of the gate, with a value that it takes.
@@ -383,8 +495,9 @@ func checkScrape(t *testing.T, m manifests) {
 			}
 			_, settings := gate(t, m)
 			config := effective(t, settings)
-			if set["queue"] != config["QUEUE_NAME"] || e.Path != config["PROMETHEUS_METRICS_ROUTE"] {
-				t.Errorf("queue %q at %s, the gate has %q at %s", set["queue"], e.Path, config["QUEUE_NAME"], config["PROMETHEUS_METRICS_ROUTE"])
+			// With a policy file, the series of a queue name it; a label of the target would hide that.
+			if set["queue"] != "" || e.Path != config["PROMETHEUS_METRICS_ROUTE"] {
+				t.Errorf("queue %q at %s, want none at %s", set["queue"], e.Path, config["PROMETHEUS_METRICS_ROUTE"])
 			}
 			if interval := duration(t, string(e.Interval)); duration(t, config["SHUTDOWN_DRAIN"]) <= interval {
 				t.Errorf("a drain of %s ends before the next scrape, %v later", config["SHUTDOWN_DRAIN"], interval)

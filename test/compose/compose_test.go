@@ -38,7 +38,7 @@ func load(t *testing.T) *types.Project {
 func TestComplete(t *testing.T) {
 	t.Parallel()
 	project := load(t)
-	want := []string{"api", "envoy", "gate", "pod", "prometheus", "redis", "worker"}
+	want := []string{"api", "envoy", "gate", "pod", "policies", "prometheus", "redis", "worker"}
 	if got := slices.Sorted(slices.Values(project.ServiceNames())); !slices.Equal(got, want) {
 		t.Errorf("services: got %v, want %v", got, want)
 	}
@@ -66,7 +66,7 @@ func TestEnvoyVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	services := load(t).Services
-	for _, image := range []string{services["pod"].Image, dockerfile(t, services["envoy"]).bases()[0]} {
+	for _, image := range []string{services["pod"].Image, dockerfile(t, services["envoy"]).bases()[0], dockerfile(t, services["policies"]).bases()[0]} {
 		_, tag, _ := strings.Cut(image, "envoyproxy/envoy:v")
 		if !strings.Contains(string(requirements), "\nenvoy-server=="+tag+"\n") {
 			t.Errorf("compose runs Envoy %q, requirements-dev.txt has another: %s", tag, requirements)
@@ -81,7 +81,7 @@ func TestGateSettings(t *testing.T) {
 		name, _, _ := strings.Cut(line, "=")
 		known[name] = true
 	}
-	settings := environment(load(t).Services["gate"])
+	settings := gateSettings(t, load(t).Services)
 	for name := range settings {
 		if !known[name] {
 			t.Errorf("the gate knows no %s", name)

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -43,11 +42,9 @@ func TestByHand(t *testing.T) {
 	worker.WaitLog(t, regexp.MustCompile(`Worker starting`))
 	addr := api.WaitLog(t, regexp.MustCompile(`Uvicorn running on http://(\S+)`))[1]
 
+	policies := startPolicies(t, services)
 	settings := environment(services["gate"])
-	burst, err := strconv.Atoi(settings["RATE_LIMIT_RUN_BURST"])
-	if err != nil {
-		t.Fatalf("RATE_LIMIT_RUN_BURST: %v", err)
-	}
+	settings["POLICY_FILE"] = policies.file
 	maps.Copy(settings, map[string]string{
 		"QUEUE_URL": redis.URL(), "GRPC_ADDR": "127.0.0.1:0", "TELEMETRY_ADDR": "127.0.0.1:0",
 	})
@@ -61,8 +58,9 @@ func TestByHand(t *testing.T) {
 		"envoy": func() error {
 			return healthCheck(t, services["envoy"], nil, "127.0.0.1/9901", strings.Replace(envoy.Admin, ":", "/", 1))
 		},
-		"gate":  func() error { return healthCheck(t, services["gate"], assignments(settings)) },
-		"redis": func() error { return healthCheck(t, services["redis"], nil, "redis-cli", "redis-cli -s "+redis.Socket) },
+		"gate":     func() error { return healthCheck(t, services["gate"], assignments(settings)) },
+		"policies": func() error { return policies.healthy(t, services["policies"]) },
+		"redis":    func() error { return healthCheck(t, services["redis"], nil, "redis-cli", "redis-cli -s "+redis.Socket) },
 	}
 	for name, check := range checks {
 		if err := check(); err != nil {
@@ -70,6 +68,7 @@ func TestByHand(t *testing.T) {
 		}
 	}
 
+	const burst = 10 // of the preset
 	caller := e2e.Caller(t)
 	for i := range burst {
 		if r := envoy.Post(t, "/run", caller); r.Status != http.StatusAccepted {
@@ -82,13 +81,14 @@ func TestByHand(t *testing.T) {
 	}
 	r.RetryAfter(t)
 	const allowed = `refrakt_gate_decisions_total{policy="run",reason="ok",verdict="allow"}`
-	if got := gate.Metrics(t)[allowed]; got != float64(burst) {
+	if got := gate.Metrics(t)[allowed]; got != burst {
 		t.Errorf("%s: got %v, want %d", allowed, got, burst)
 	}
 
 	// A worker counts as alive until what it wrote to Redis expires.
 	for name, end := range map[string]func(){
 		"api": func() { api.Stop(t) }, "envoy": func() { envoy.Kill(t) }, "gate": func() { gate.Stop(t) }, "redis": redis.Kill,
+		"policies": func() { _ = os.Remove(policies.file) },
 	} {
 		end()
 		if err := checks[name](); err == nil {

@@ -61,7 +61,8 @@ func runsAs(t *testing.T, s types.ServiceConfig) string {
 // and restarts it.
 func TestHealthChecks(t *testing.T) {
 	t.Parallel()
-	for name, s := range load(t).Services {
+	services := load(t).Services
+	for name, s := range services {
 		h := s.HealthCheck
 		switch {
 		case name == "pod":
@@ -78,7 +79,7 @@ func TestHealthChecks(t *testing.T) {
 		}
 		// It answers at once that it is not ready.
 		unhealthy := time.Duration(*h.StartPeriod) + time.Duration(*h.Retries)*time.Duration(*h.Interval)
-		if timeout := startupTimeout(t, environment(s)); unhealthy >= timeout {
+		if timeout := startupTimeout(t, gateSettings(t, services)); unhealthy >= timeout {
 			t.Errorf("the gate is unhealthy after %v only, and begins anew after %v", unhealthy, timeout)
 		}
 	}

@@ -237,6 +237,43 @@ func TestShareAfterMany(t *testing.T) {
 	}
 }
 
+// TestShareOfLostRequests: requests that were admitted and became no job. When the window has forgotten them, they stand
+// in the list for the oldest jobs, until these have left: their caller has as many too many as the others too few.
+func TestShareOfLostRequests(t *testing.T) {
+	t.Parallel()
+	q := newSharedQueue(t)
+	for range 10 {
+		q.ask(limit, 1, "bob")
+		q.arrive()
+	}
+	for range 4 {
+		q.ask(limit, 1, "ann") // and no job arrives
+	}
+	counts := func() [2]int {
+		q.ask(limit, 0.1, "ann") // refused: the counts are exact
+		return [2]int{q.count("ann"), q.count("bob")}
+	}
+	if got := counts(); got != [2]int{4, 10} {
+		t.Fatalf("counts %v while they are on their way, want 4 and 10", got)
+	}
+	shiftWindow(t, q.rdb, -2*longWindow)
+	if got := counts(); got != [2]int{4, 6} {
+		t.Errorf("counts %v of 0 and 10 jobs, want 4 and 6", got)
+	}
+	for range 7 {
+		q.leave()
+	}
+	if got := counts(); got != [2]int{3, 0} {
+		t.Errorf("counts %v of 0 and 3 jobs, want 3 and 0", got)
+	}
+	for range 3 {
+		q.leave()
+	}
+	if !q.ask(limit, 1, "bob").Admitted || q.ask(limit, 0.1, "ann").OverShare {
+		t.Error("an empty queue did not end the errors")
+	}
+}
+
 // TestSampleOfShares: a sample tells the largest share, and never more than what waits.
 func TestSampleOfShares(t *testing.T) {
 	t.Parallel()

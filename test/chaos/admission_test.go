@@ -28,7 +28,7 @@ func TestAdmission(t *testing.T) {
 		report(t, f, f.late()...)
 	})
 	for name, share := range map[string]float64{"shares": recommendedShare, "no shares": 0} {
-		t.Run(name, func(t *testing.T) { t.Parallel(); report(t, PlayShares(t, share, 5*time.Second)) })
+		t.Run(name, func(t *testing.T) { t.Parallel(); report(t, PlayShares(t, share, true, 5*time.Second)) })
 	}
 	t.Run("priority", func(t *testing.T) { t.Parallel(); report(t, PlayPriority(t, 5*time.Second)) })
 	t.Run("crowd", func(t *testing.T) { t.Parallel(); report(t, PlayCrowd(t, 3)) })

@@ -37,11 +37,23 @@ policies:
 	}})
 }
 
-// offer is what one caller asks for: runs at random times, so many a second on average, whatever it is answered.
+// offer is what one caller asks for: so many runs a second on average, whatever it is answered.
 type offer struct {
 	address   string
 	perSecond float64
 	premium   bool
+	// steady says that the times between two requests are from half to one and a half of the average; otherwise the
+	// requests come at random (a Poisson process).
+	steady bool
+}
+
+// pause is the time until the next request.
+func (o offer) pause(random *rand.Rand) time.Duration {
+	times := random.ExpFloat64()
+	if o.steady {
+		times = 0.5 + random.Float64()
+	}
+	return time.Duration(times / o.perSecond * float64(time.Second))
 }
 
 // got is what became of an offer.
@@ -66,11 +78,12 @@ func makeOffers(ctx context.Context, tb testing.TB, s *e2e.Stack, offers []offer
 	for i, o := range offers {
 		random := rand.New(rand.NewPCG(seed, uint64(i))) //nolint:gosec // no secret
 		asking.Go(func() {
-			for n, next := 0, time.Now(); ; n++ {
-				next = next.Add(time.Duration(random.ExpFloat64() / o.perSecond * float64(time.Second)))
+			next := time.Now().Add(time.Duration(random.Float64() * float64(o.pause(random)))) // not all at once
+			for n := 0; ; n++ {
 				if wait(ctx, time.Until(next)); ctx.Err() != nil {
 					return
 				}
+				next = next.Add(o.pause(random))
 				asking.Go(func() {
 					headers := []string{"CF-Connecting-IP: " + o.address}
 					if o.premium {

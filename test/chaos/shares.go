@@ -16,11 +16,12 @@ import (
 // Shares is what 20 callers got of a queue that workers drain by 20 jobs a second, where one of them offers ten times its
 // share of the drain and the others 0.8 times theirs.
 type Shares struct {
-	Share float64 // fair_share; 0: none
-	For   time.Duration
+	Share  float64 // fair_share; 0: none
+	Steady bool    // see offer
+	For    time.Duration
 	// Of the other 19: what all got of what they offered, and who got least, with the greedy one and without it.
 	Others, Least, OthersAlone, LeastAlone float64
-	Greedy                                 got
+	OthersGot, Greedy                      got
 	Deepest                                int64
 	Idle                                   float64 // part of the looks at which no job waited, with the greedy one
 	// Jobs that workers started in the same time, with the greedy one and from a queue that is always full.
@@ -28,11 +29,11 @@ type Shares struct {
 }
 
 // recommendedShare is what docs/policies.md recommends.
-const recommendedShare = 1
+const recommendedShare = 0.5
 
 // PlayShares has the callers ask for so long, with the greedy one, and for as long without it. Both times the others send
 // the same requests.
-func PlayShares(tb testing.TB, share float64, d time.Duration) Shares {
+func PlayShares(tb testing.TB, share float64, steady bool, d time.Duration) Shares {
 	tb.Helper()
 	queue := ""
 	if share > 0 {
@@ -43,11 +44,12 @@ func PlayShares(tb testing.TB, share float64, d time.Duration) Shares {
 	const perSecond = 20
 	var offers []offer
 	for i := range 19 {
-		offers = append(offers, offer{address: fmt.Sprint("198.51.100.", i), perSecond: 0.8})
+		offers = append(offers, offer{address: fmt.Sprint("198.51.100.", i), perSecond: 0.8, steady: steady})
 	}
-	out := Shares{Share: share, For: d}
-	s.Enqueue(tb, e2e.Jobs{Count: int(d.Seconds()*perSecond) + 2*maxPending, Seconds: 0.2})
-	out.Full = watch(tb, s.Client, d).started
+	out := Shares{Share: share, Steady: steady, For: d}
+	short := min(d, 20*time.Second)
+	s.Enqueue(tb, e2e.Jobs{Count: int(short.Seconds()*perSecond) + 2*maxPending, Seconds: 0.2})
+	out.Full = watch(tb, s.Client, short).started * d.Seconds() / short.Seconds()
 	play := func(offers []offer) ([]got, watched) {
 		awaitDepth(tb, s, 0)
 		ctx, stop := context.WithCancel(tb.Context())
@@ -60,8 +62,11 @@ func PlayShares(tb testing.TB, share float64, d time.Duration) Shares {
 		return <-done, seen
 	}
 	alone, _ := play(offers)
-	with, seen := play(append(offers, offer{address: "203.0.113.1", perSecond: 10}))
+	with, seen := play(append(offers, offer{address: "203.0.113.1", perSecond: 10, steady: steady}))
 	out.Greedy = with[len(offers)]
+	for _, g := range with[:len(offers)] {
+		out.OthersGot = out.OthersGot.and(g)
+	}
 	out.Others, out.Least = partOf(with[:len(offers)])
 	out.OthersAlone, out.LeastAlone = partOf(alone)
 	out.Deepest, out.Idle, out.Behind = seen.deepest, seen.idle, seen.started
@@ -113,8 +118,9 @@ func (f Shares) late() (missed []string) {
 		}
 		return missed
 	}
-	if f.Least < 0.95*f.LeastAlone {
-		missed = append(missed, fmt.Sprintf("a caller got %.1f %%, and %.1f %% without the greedy one; the target is 95 %% of that", 100*f.Least, 100*f.LeastAlone))
+	// Of a caller that comes at random a minute tells little: a few requests that come together are refused together.
+	if f.Others < 0.95*f.OthersAlone || f.Steady && f.Least < 0.95*f.LeastAlone {
+		missed = append(missed, fmt.Sprintf("the others got %.1f %%, and one of them %.1f %%; the target is 95 %% of what they get without the greedy one", 100*f.Others, 100*f.Least))
 	}
 	if f.Idle > 0.01 {
 		missed = append(missed, fmt.Sprintf("no job waited at %.1f %% of the looks, the target is 1 %%", 100*f.Idle))
@@ -129,7 +135,7 @@ type Crowd struct{ One, Next, Others []int64 } // jobs, in each round
 // PlayCrowd plays so many rounds.
 func PlayCrowd(tb testing.TB, rounds int) (out Crowd) {
 	tb.Helper()
-	s := startPolicies(tb, fmt.Sprintf(", fair_share: %d", recommendedShare), patientWindow)
+	s := startPolicies(tb, ", fair_share: 1", patientWindow)
 	ask := func(n int, address func(i int) string) int64 {
 		var requests sync.WaitGroup
 		var accepted atomic.Int64

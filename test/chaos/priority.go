@@ -108,6 +108,9 @@ func (f Priority) wrong() (wrong []string) {
 	if f.Deepest > maxPending {
 		wrong = append(wrong, fmt.Sprintf("%d jobs waited, want %d at most", f.Deepest, maxPending))
 	}
+	if f.Premium.part() < 0.9 { // workers that stall for a second do not bring that about
+		wrong = append(wrong, fmt.Sprintf("%.1f %% of the premium requests were accepted", 100*f.Premium.part()))
+	}
 	if f.Plain.full == 0 || f.Premium.asked == 0 {
 		wrong = append(wrong, "nobody was refused, or nobody asked: nothing was put to the test")
 	}

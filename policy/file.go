@@ -49,10 +49,12 @@ type Queue struct {
 // Unreserved is the number of waiting jobs at which the queue is full for callers whose tier
 // may not use the reserve.
 func (q Queue) Unreserved() int {
-	// Decimal shares are not exact in binary: 10 × 0.9 is 9, not a little more.
-	const rounding = 1e-9
 	return q.MaxPending - int(math.Ceil(q.Reserve.Share*float64(q.MaxPending)-rounding))
 }
+
+// rounding is how close to a whole number a number is taken for it. Decimal shares are not
+// exact in binary: 10 × 0.9 is 9, not a little more.
+const rounding = 1e-9
 
 // Reserve is the part of both thresholds of a queue that only some tiers may use.
 type Reserve struct {

@@ -250,15 +250,20 @@ func (p *parser) queue(key, v *yaml.Node) {
 			q.Shadow = p.yes(v, key)
 		}
 	})
-	if node := at.at("fair_share"); node != nil && q.MaxPending == 0 && q.FairShare > 0 {
-		p.add(node, "fair_share: needs max_pending; it is a share of these places")
-	}
 	if share := q.Reserve.Share; share > 0 {
 		switch {
 		case q.MaxPending == 0 && q.MaxAge == 0:
 			p.add(at.at("reserve"), "reserve: needs max_pending or max_age; it is a share of them")
 		case q.MaxPending > 0 && (q.Unreserved() < 1 || q.Unreserved() >= q.MaxPending):
 			p.add(reserve, "reserve: share %v of max_pending %d leaves no place for some callers; both sides need one", share, q.MaxPending)
+		}
+	}
+	if share := q.FairShare; share > 0 {
+		switch {
+		case q.MaxPending == 0:
+			p.add(at.at("fair_share"), "fair_share: needs max_pending; it is a share of these places")
+		case q.Unreserved() >= 1 && share*float64(q.Unreserved()-1) < 1-rounding:
+			p.add(at.at("fair_share"), "fair_share: %v times the places that one job leaves free (%d) is below one job; nobody would be admitted", share, q.Unreserved()-1)
 		}
 	}
 	p.file.Queues = append(p.file.Queues, q)

@@ -203,7 +203,7 @@ func TestParseBounds(t *testing.T) {
 		"factors":                     "tiers: {x: 1, y: 1000}\npolicies: {a: {buckets: [{per: ip, burst: 1, rate: 1/m}]}}",
 		"a queue that is never full":  "queues: {q: {max_pending: 0, max_age: 0}}\npolicies: {a: {queue: q}}",
 		"the largest queue":           "queues: {q: {max_pending: 1000000000, max_age: 8784h, fair_share: 100}}\npolicies: {a: {queue: q}}",
-		"the smallest share":          "queues: {q: {max_pending: 1, fair_share: 0.01}}\npolicies: {a: {queue: q}}",
+		"the smallest share":          "queues: {q: {max_pending: 101, fair_share: 0.01}}\npolicies: {a: {queue: q}}",
 		"a reserve of age alone":      "tiers: {x: 2}\nqueues: {q: {max_age: 1m, reserve: {tiers: [x], share: 0.5}}}\npolicies: {a: {queue: q}}",
 		"a reserve of one place":      "tiers: {x: 2}\nqueues: {q: {max_pending: 2, reserve: {tiers: [x], share: 0.5}}}\npolicies: {a: {queue: q}}",
 		"a reserve of all but one":    "tiers: {x: 2}\nqueues: {q: {max_pending: 10, reserve: {tiers: [x], share: 0.9}}}\npolicies: {a: {queue: q}}",

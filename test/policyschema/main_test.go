@@ -58,7 +58,7 @@ func TestSchemaAccepts(t *testing.T) {
 	contents := map[string]string{
 		"a policy of a queue":  "queues: {q: {max_pending: 0, max_age: 0}}\npolicies: {a: {queue: q, becomes_job: false, shadow: false}}",
 		"durations":            "queues: {a: {max_age: 1h30m}, b: {max_age: 1.5s}, c: {max_age: 500ms}, d: {max_age: 0s}}\npolicies: {a: {queue: a}}",
-		"bounds":               "tiers: {x: 1, y: 1000}\nqueues: {q: {max_pending: 1000000000, fair_share: 0.01}, r: {max_pending: 2, fair_share: 100, reserve: {tiers: [x], share: 0.5}}}\npolicies: {a: {buckets: [{per: all, burst: 1000000, rate: 1000000/m, tiered: false}]}}",
+		"bounds":               "tiers: {x: 1, y: 1000}\nqueues: {q: {max_pending: 1000000000, fair_share: 0.01}, r: {max_pending: 4, fair_share: 100, reserve: {tiers: [x], share: 0.5}}}\npolicies: {a: {buckets: [{per: all, burst: 1000000, rate: 1000000/m, tiered: false}]}}",
 		"shadows":              "queues: {q: {shadow: true}}\npolicies: {a: {queue: q, shadow: true}, b: {queue: q, shadow: limits}, c: {queue: q, shadow: queue}}",
 		"callers":              "policies: {a: {buckets: [{per: ip, burst: 1, rate: 1/s}]}}\ncallers: [{ip: 192.0.2.1, then: deny}, {ip: \"::/0\", then: {tier: plain}}, {user: ann, then: exempt}]",
 		"all units and names":  "policies: {a-b_c9: {buckets: [{per: ip, burst: 1, rate: 1/s, name: a}, {per: ip, burst: 1, rate: 1/h, name: b-_1}, {per: ip, burst: 1, rate: 1/d}]}}",

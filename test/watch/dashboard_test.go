@@ -3,6 +3,7 @@ package watch
 import (
 	"encoding/json"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -114,9 +115,7 @@ func TestDashboardComplete(t *testing.T) {
 			if q.Source != want {
 				t.Errorf("%s: data source of a query %v, want %v", p.Title, q.Source, want)
 			}
-			if !strings.Contains(q.Expr, `queue="$queue"`) {
-				t.Errorf("%s: not for the chosen queue: %s", p.Title, q.Expr)
-			}
+			checkQueue(t, p.Title, q.Expr)
 		}
 	}
 	variables := map[string]string{}
@@ -129,3 +128,23 @@ func TestDashboardComplete(t *testing.T) {
 		}
 	}
 }
+
+// checkQueue wants each selector of a query to be for the chosen queue, unless the query shows all queues. With a policy
+// file, only the series of a queue and of its jobs have the label.
+func checkQueue(t *testing.T, title, expr string) {
+	t.Helper()
+	if strings.Contains(expr, "by (queue)") {
+		return
+	}
+	for _, s := range selector.FindAllString(expr, -1) {
+		want := `queue=~"$queue|"`
+		if ofQueue.MatchString(s) {
+			want = `queue="$queue"`
+		}
+		if !strings.Contains(s, want) {
+			t.Errorf("%s: not for the chosen queue: %s, want %s", title, s, want)
+		}
+	}
+}
+
+var ofQueue = regexp.MustCompile(`^refrakt_(gate_)?(queue|job)_`)

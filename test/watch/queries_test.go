@@ -7,9 +7,12 @@ import (
 	"math"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/common/model"
 
 	"github.com/refrakt-hub/refrakt-gate/internal/certtest"
 	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
@@ -22,35 +25,69 @@ var zero = map[string]string{
 	"refrakt_gate_shadow_denials_total": "no check is in shadow mode",
 }
 
+// withFile are parts of the queries of series that only gates with a policy file have.
+var withFile = []string{"queue_share_limit_jobs", "queue_largest_share_jobs", "queue_reserve_used_up", "policy_reload_successful", `reason="queue_share"`}
+
+// policyFile has the limits of the settings below, and what only a file can say.
+const policyFile = `
+tiers: {premium: 3}
+queues:
+  default: {max_pending: 5, max_age: 10m, fair_share: 1, reserve: {tiers: [premium], share: 0.2}}
+policies:
+  run: {match: [/run, /run/], queue: default, becomes_job: true, buckets: [{per: ip, burst: 3, rate: 6/m}]}
+  assistant: {match: [/assistant, /assistant/], queue: default, buckets: [{per: ip, burst: 10000, rate: 30/m}]}
+`
+
 // TestQueries runs each query of the dashboard and of the rules on a Prometheus that has scraped two gates under
-// traffic of every kind: none may fail, and each must show something.
+// traffic of every kind: none may fail, and each must show something. Without a policy file, the targets have the label
+// of the queue. With it, the series of the queue have it.
 func TestQueries(t *testing.T) {
 	t.Parallel()
+	t.Run("without a policy file", func(t *testing.T) {
+		t.Parallel()
+		testQueries(t, "\n    labels: {queue: default}", map[string]string{
+			"RATE_LIMIT_RUN_BURST": "3", "RATE_LIMIT_ASSISTANT_BURST": "10000", "QUEUE_MAX_PENDING": "5",
+		})
+	})
+	t.Run("with a policy file", func(t *testing.T) {
+		t.Parallel()
+		file := filepath.Join(t.TempDir(), "policies.yaml")
+		write(t, file, policyFile)
+		testQueries(t, "", map[string]string{"POLICY_FILE": file})
+	})
+}
+
+func testQueries(t *testing.T, labels string, limits map[string]string) {
+	t.Helper()
 	dir, ca := t.TempDir(), certtest.NewCA(t)
 	certtest.Mount(t, dir, ca.Pair(t, e2e.GateName, e2e.EnvoyName), ca) // for both sides
 	settings := e2e.MutualTLS(dir)
+	maps.Copy(settings, limits)
 	maps.Copy(settings, map[string]string{
-		"RATE_LIMIT_RUN_BURST": "3", "RATE_LIMIT_ASSISTANT_BURST": "10000", "QUEUE_MAX_PENDING": "5",
 		"QUEUE_SAMPLE_INTERVAL": "100ms", "QUEUE_STALE_AFTER": "600ms", "PROMETHEUS_QUEUE_POLL_INTERVAL": "100ms",
 	})
 	s := e2e.Start(t, e2e.Options{Gates: 2, Config: e2e.TLSConfig(t, dir), Settings: settings})
 	start := time.Now()
-	prometheus := startPrometheus(t, s)
-	play(t, s, prometheus)
+	prometheus := startPrometheus(t, s, labels)
+	play(t, s, prometheus, limits["POLICY_FILE"] != "")
 
 	for _, q := range queries(t, prometheus) {
+		if limits["POLICY_FILE"] == "" && slices.ContainsFunc(withFile, func(part string) bool { return strings.Contains(q.expr, part) }) {
+			continue
+		}
 		if err := q.check(prometheus, start); err != nil {
 			t.Errorf("%s: %v\n  %s", q.where, err, q.expr)
 		}
 	}
 }
 
-// startPrometheus starts a Prometheus on the gates of s, with the shipped configuration and rules, only quicker.
-func startPrometheus(t *testing.T, s *e2e.Stack) *e2e.Prometheus {
+// startPrometheus starts a Prometheus on the gates of s, with the shipped configuration and rules, only quicker, and with
+// these labels of the targets.
+func startPrometheus(t *testing.T, s *e2e.Stack, labels string) *e2e.Prometheus {
 	t.Helper()
 	dir := deployed(t)
 	config := filepath.Join(dir, "prometheus.yml")
-	replace(t, config, `"gate:9464"`, fmt.Sprintf("%q, %q", s.Gates[0].Telemetry, s.Gates[1].Telemetry),
+	replace(t, config, `["gate:9464"]`, fmt.Sprintf("[%q, %q]%s", s.Gates[0].Telemetry, s.Gates[1].Telemetry, labels),
 		"scrape_interval: 5s", "scrape_interval: 1s", "scrape_timeout: 4s", "scrape_timeout: 1s")
 	for _, file := range glob(t, dir, "rules/*.yml") {
 		text := read(t, file)
@@ -63,7 +100,7 @@ func startPrometheus(t *testing.T, s *e2e.Stack) *e2e.Prometheus {
 }
 
 // play makes every kind of traffic, each until Prometheus has seen it at both gates.
-func play(t *testing.T, s *e2e.Stack, p *e2e.Prometheus) {
+func play(t *testing.T, s *e2e.Stack, p *e2e.Prometheus, shares bool) {
 	t.Helper()
 	until := func(what, expr string, step func(envoy *e2e.Envoy)) {
 		t.Helper()
@@ -83,6 +120,10 @@ func play(t *testing.T, s *e2e.Stack, p *e2e.Prometheus) {
 	assistant := func(envoy *e2e.Envoy) { envoy.Post(t, "/assistant", caller) }
 
 	until("the gates to be scraped", `up{job="refrakt-gate"}`, idle)
+	if shares {
+		greedy := e2e.Caller(t)
+		until("a caller with its share", decided(`policy="run", verdict="deny", reason="queue_share"`), func(envoy *e2e.Envoy) { envoy.Post(t, "/run", greedy) })
+	}
 	worker := s.StartWorker(t, 8)
 	s.Enqueue(t, e2e.Jobs{Count: 3, Seconds: 5, Source: "api"})
 	until("jobs that run", `refrakt_queue_running_jobs`, idle)
@@ -141,6 +182,8 @@ func (q query) check(p *e2e.Prometheus, start time.Time) error {
 	return nil
 }
 
+var selector = regexp.MustCompile(`(\w+:)?(refrakt|process|go)_[\w:]+(\{[^}]*\})?|\bup\{[^}]*\}`)
+
 // queries is each query of dashboard and rules, and, since an alert shows nothing when all is well, each selector.
 func queries(t *testing.T, p *e2e.Prometheus) []query {
 	t.Helper()
@@ -154,7 +197,6 @@ func queries(t *testing.T, p *e2e.Prometheus) []query {
 	for _, r := range rules(t) {
 		all = append(all, query{where: "rule " + r.Record + r.Alert, expr: r.Expr, parsed: r.Alert != ""})
 	}
-	selector := regexp.MustCompile(`(\w+:)?(refrakt|process|go)_[\w:]+(\{[^}]*\})?|\bup\{[^}]*\}`)
 	for _, q := range all {
 		if strings.Contains(q.expr, "$") {
 			t.Errorf("%s: a variable that the test does not know: %s", q.where, q.expr)
@@ -188,6 +230,8 @@ func variables(t *testing.T, p *e2e.Prometheus) *strings.Replacer {
 		if err != nil {
 			t.Fatalf("variable %s: %v", v.Name, err)
 		}
+		// Grafana offers no value for series without the label.
+		result = slices.DeleteFunc(result, func(s *model.Sample) bool { return len(s.Metric) == 0 })
 		want, value := 1, v.AllValue
 		if v.Multi {
 			want = 2

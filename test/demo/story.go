@@ -3,8 +3,9 @@ package main
 import (
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -18,27 +19,50 @@ const (
 	maxPending = 5
 	workers    = 4
 	limited    = `{"detail":"Too Many Requests"}`
+	atShare    = `{"detail":"Too many of your jobs wait in the queue. Please retry later."}`
+
+	// policies guard the example API. The story changes the queue and the burst of /run.
+	policies = `queues:
+  default: %s
+policies:
+  run:
+    match: ["/run", "/run/"]
+    queue: default
+    becomes_job: true
+    buckets: [{per: ip, burst: %d, rate: 30/m}]
+  assistant:
+    match: ["/assistant", "/assistant/"]
+    queue: default
+    buckets: [{per: ip, burst: 30, rate: 30/m}]
+`
+	// With fair_share: 1 a caller that is alone may have half of the queue.
+	sharedPending = 8
+	share         = sharedPending / 2
 )
 
-// story is the whole story: admitted, limited, queue full, recovered. Every answer is compared with what it must be.
+// story is the whole story: admitted, limited, queue full, recovered, shared. Every answer is compared with what it must
+// be.
 type story struct {
 	*e2e.Stack
 
-	p      *program
-	worker *proctest.Process
-	wrong  int
+	p        *program
+	policies string // the policy file
+	worker   *proctest.Process
+	wrong    int
 }
 
 func tellStory(p *program) {
 	p.tell("Starting Redis, the example API, a SAQ worker, the gate and Envoy …")
-	s := &story{p: p, Stack: e2e.Start(p, e2e.Options{Settings: map[string]string{
-		"RATE_LIMIT_RUN_BURST": strconv.Itoa(burst), "RATE_LIMIT_RUN_PER_MINUTE": "30", "QUEUE_MAX_PENDING": strconv.Itoa(maxPending),
-		"QUEUE_SAMPLE_INTERVAL": "200ms", "PROMETHEUS_QUEUE_POLL_INTERVAL": "200ms",
-	}})}
+	s := &story{p: p, policies: filepath.Join(p.TempDir(), "policies.yaml")}
+	s.writePolicies(fmt.Sprintf("{max_pending: %d}", maxPending), burst)
+	s.Stack = e2e.Start(p, e2e.Options{Settings: map[string]string{
+		"POLICY_FILE": s.policies, "QUEUE_SAMPLE_INTERVAL": "200ms", "PROMETHEUS_QUEUE_POLL_INTERVAL": "200ms",
+	}})
 	s.worker = s.StartWorker(p, workers)
 	s.limit()
 	s.shed()
 	s.recover()
+	s.share()
 	s.count()
 	if s.wrong > 0 {
 		p.Fatalf("%d answers were not as expected", s.wrong)
@@ -47,7 +71,7 @@ func tellStory(p *program) {
 }
 
 func (s *story) limit() {
-	s.p.tell("\nOne caller may start %d jobs at once (RATE_LIMIT_RUN_BURST=%d).", burst, burst)
+	s.p.tell("\nOne caller may start %d jobs at once (burst: %d).", burst, burst)
 	for range burst {
 		s.ask("POST", "/run", "203.0.113.1", 202)
 	}
@@ -68,7 +92,7 @@ func (s *story) shed() {
 	s.waitQueue(0)
 	s.worker.Stop(s.p)
 	s.waitQueue(0)
-	s.p.tell("\nThe worker is stopped, so jobs wait, up to QUEUE_MAX_PENDING=%d.", maxPending)
+	s.p.tell("\nThe worker is stopped, so jobs wait, up to max_pending: %d.", maxPending)
 	for n := range maxPending {
 		s.ask("POST", "/run", fmt.Sprint("203.0.113.", 10+n), 202)
 	}
@@ -86,6 +110,53 @@ func (s *story) recover() {
 	s.waitQueue(0)
 	s.ask("POST", "/run", "203.0.113.20", 202)
 	s.ask("POST", "/assistant", "203.0.113.20", 200)
+}
+
+// share plays fair shares, which another policy file brings.
+func (s *story) share() {
+	s.waitQueue(0)
+	s.worker.Stop(s.p)
+	s.waitQueue(0)
+	queue := fmt.Sprintf("{max_pending: %d, fair_share: 1}", sharedPending)
+	s.p.tell("\nThe worker is stopped again, and the policy file is changed: %s. The gate takes it without a restart.", queue)
+	s.writePolicies(queue, 100)
+	polltest.Until(s.p, 30*time.Second, "the gate to take the policy file", func() error {
+		if seen := s.Gates[0].Metrics(s.p)[`refrakt_gate_queue_share_limit_jobs{queue="default"}`]; seen != sharedPending {
+			return fmt.Errorf("the share is %g", seen)
+		}
+		return nil
+	})
+	s.p.tell("\nA greedy caller gets half of the queue, and no more.")
+	const greedy = "203.0.113.66"
+	for range share {
+		s.ask("POST", "/run", greedy, 202)
+	}
+	for range 2 {
+		r := s.ask("POST", "/run", greedy, 429)
+		if r.Body != atShare {
+			s.complain("expected the body %s, got %s", atShare, r.Body)
+		}
+		s.retryAfter(r)
+	}
+	s.p.tell("\nOthers come through at once.")
+	for n := range 3 {
+		s.ask("POST", "/run", fmt.Sprint("203.0.113.", 30+n), 202)
+	}
+	s.p.tell("\nA worker drains the queue, and the greedy caller is let in again.")
+	s.worker = s.StartWorker(s.p, workers)
+	s.waitQueue(0)
+	s.ask("POST", "/run", greedy, 202)
+}
+
+// writePolicies writes the policy file as a whole.
+func (s *story) writePolicies(queue string, burst int) {
+	text := fmt.Sprintf(policies, queue, burst)
+	if err := os.WriteFile(s.policies+".new", []byte(text), 0o600); err != nil {
+		s.p.Fatalf("write the policy file: %v", err)
+	}
+	if err := os.Rename(s.policies+".new", s.policies); err != nil {
+		s.p.Fatalf("write the policy file: %v", err)
+	}
 }
 
 func (s *story) count() {
@@ -110,7 +181,7 @@ func (s *story) waitQueue(pending int) {
 			return err
 		}
 		metrics := s.Gates[0].Metrics(s.p)
-		if seen := metrics["refrakt_queue_pending_jobs"]; waiting != int64(pending) || active != 0 || seen != float64(pending) || metrics["refrakt_queue_running_jobs"] != 0 {
+		if seen := metrics[`refrakt_queue_pending_jobs{queue="default"}`]; waiting != int64(pending) || active != 0 || seen != float64(pending) || metrics[`refrakt_queue_running_jobs{queue="default"}`] != 0 {
 			return fmt.Errorf("%d wait, %d run, the gate has seen %g wait", waiting, active, seen)
 		}
 		return nil

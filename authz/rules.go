@@ -31,7 +31,7 @@ type WatchedQueue struct {
 type rules struct {
 	set       *policy.Set
 	guarded   map[*policy.Policy]*guarded
-	first     *guarded // of the file; it counts until the policy of a request is known
+	first     *guarded // the first policy of the file; a request counts as its own until its policy is known
 	tiers     []string // their names
 	templates *memo[kind, *template]
 	failures  map[string]*failure // by policy; see newFailures
@@ -51,7 +51,7 @@ type guarded struct {
 	name                     string
 	queue                    *WatchedQueue // nil: none is checked
 	becomesJob               bool
-	shares                   bool   // of the queue: they count for this policy
+	shares                   bool   // requests need a share of the queue
 	reserved                 []bool // by tier: it may have the reserved places
 	limitShadow, queueShadow bool
 	buckets                  []bucket // those of a caller with a user

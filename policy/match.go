@@ -19,7 +19,8 @@ import (
 //  1. the segments as they are,
 //  2. without parameters (;…) and control characters at the end of a segment, and without
 //     the ".." that lead above the root,
-//  3. the same, with all ".." resolved.
+//  3. the same, with all ".." resolved,
+//  4. the second, where an escaped slash (%2F) belongs to its segment.
 //
 // If the readings fall under different policies, the one that comes first in the file
 // counts. So it does for a path that can't be read.
@@ -36,14 +37,15 @@ func (s *Set) Match(method, path string) *Policy {
 	if strings.IndexByte(decoded, 0) >= 0 {
 		return s.first
 	}
+	readings := [][]string{segmentsAsTheyAre(decoded), segmentsCut(decoded), segmentsResolved(decoded)}
+	if strings.Count(raw, "/") != strings.Count(decoded, "/") {
+		readings = append(readings, segmentsApart(raw))
+	}
 	best := unguarded
-	var last []string
-	for i, read := range []func(string) []string{segmentsAsTheyAre, segmentsCut, segmentsResolved} {
-		segments := read(decoded)
-		if i > 0 && slices.Equal(segments, last) {
+	for i, segments := range readings {
+		if i > 0 && slices.Equal(segments, readings[i-1]) {
 			continue
 		}
-		last = segments
 		if g := s.lookup(method, "/"+strings.Join(segments, "/"), escaped(segments)); g.index < best.index {
 			best = g
 		}
@@ -147,10 +149,17 @@ func segmentsAsTheyAre(path string) []string {
 	return out
 }
 
-func segmentsCut(path string) []string {
+func segmentsCut(path string) []string { return segmentsRead(path, cut) }
+
+// segmentsApart decodes each segment by itself, so that a segment may contain a slash.
+func segmentsApart(path string) []string {
+	return segmentsRead(path, func(segment string) string { return cut(Unescape(segment)) })
+}
+
+func segmentsRead(path string, read func(string) string) []string {
 	var out []string
 	for segment := range strings.SplitSeq(path, "/") {
-		segment = cut(segment)
+		segment = read(segment)
 		if segment == "" || segment == "." || segment == ".." && len(out) == 0 {
 			continue
 		}
@@ -182,9 +191,10 @@ func cut(segment string) string {
 
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
-// escaped returns the path of segments in escaped form if one of them is "..".
+// escaped returns the path of segments in escaped form if one of them is ".." or contains a
+// slash.
 func escaped(segments []string) string {
-	if !slices.Contains(segments, "..") {
+	if !slices.ContainsFunc(segments, func(s string) bool { return s == ".." || strings.Contains(s, "/") }) {
 		return ""
 	}
 	var b strings.Builder

@@ -236,7 +236,7 @@ func TestWriteNames(t *testing.T) {
 				{IP: netip.MustParsePrefix("1::/128"), Then: policy.Treatment{Exempt: true}},
 			},
 		}
-		if strings.ContainsAny(name, "{}#%\u2028") {
+		if strings.ContainsAny(name, "{}#%*\u2028") {
 			f.Policies[1].Match = nil // not a pattern
 		}
 		if strings.ContainsAny(name, "\u2028") {

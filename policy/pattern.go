@@ -44,7 +44,7 @@ func wrongPattern(text string) string {
 	case hasMethod && method == "":
 		return "begins with a space"
 	case strings.Trim(method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") != "" && !strings.Contains(method, "/"):
-		return "a method is written in upper-case letters, as in POST /path"
+		return "what stands before a space is a method in upper-case letters, as in POST /path"
 	case strings.Contains(method, "/") || strings.Contains(path, " "):
 		return "there is at most one space, between method and path; in a path write %20"
 	case path == "" || path[0] != '/':
@@ -68,6 +68,10 @@ func wrongPattern(text string) string {
 			return "can't match: parameters (;…) of a request are cut off"
 		case strings.Contains(decoded, "/"):
 			return "can't match: an escaped slash (%2F) of a request is a slash"
+		case strings.Contains(segment, "*"):
+			return "* would stand for itself; write {x} for one segment, a slash at the end for all paths below, or %2A for the character"
+		case segment[0] == ':':
+			return "a segment that begins with : would stand for itself; write {" + strings.TrimLeft(segment, ":") + "}, or %3A for the character"
 		case strings.ContainsFunc(decoded, isControl):
 			return "control characters are not allowed"
 		}
@@ -106,6 +110,9 @@ func (p *parser) refused(pattern writtenPattern, message string, at map[string]*
 	if !ok {
 		if _, after, ok := strings.Cut(message, "at offset "); ok {
 			_, message, _ = strings.Cut(after, ": ")
+		}
+		if strings.HasPrefix(message, "bad wildcard segment") {
+			message = "braces enclose a whole segment, as in /models/{name}/generate"
 		}
 		p.add(pattern.node, "match: %s: %s", quote(pattern.text), message)
 		return

@@ -27,6 +27,8 @@ func (f *File) Words() []string {
 		q.words(say)
 		if !slices.ContainsFunc(f.Policies, func(p Policy) bool { return p.Queue == q.Name }) {
 			say(Warning+"queue %s: no policy uses it", q.Name)
+		} else if q.FairShare > 0 && !slices.ContainsFunc(f.Policies, func(p Policy) bool { return p.Queue == q.Name && p.BecomesJob }) {
+			say(Warning+"queue %s: fair_share has no effect: no policy with becomes_job uses the queue", q.Name)
 		}
 	}
 	for i, c := range f.Callers {
@@ -69,9 +71,12 @@ func (p *Policy) words(tiers []Tier, say func(string, ...any)) {
 	case !slices.ContainsFunc(p.Buckets, func(b Bucket) bool { return b.Per != PerUser }):
 		say(Warning+"policy %s limits users only: a caller who names no user has no limit", p.Name)
 	}
+	if p.Shadow.Queue && !p.Shadow.Limits && p.Queue == "" {
+		say(Warning+"policy %s: shadow of the queue has no effect: the policy has no queue", p.Name)
+	}
 	switch p.Shadow {
 	case Shadow{Limits: true, Queue: true}:
-		say("%s: shadow mode: nothing is denied, only recorded", p.Name)
+		say("%s: shadow mode: limits and queue deny nothing, and record what they would deny", p.Name)
 	case Shadow{Limits: true}:
 		say("%s: shadow mode of the limits: what they would deny is only recorded", p.Name)
 	case Shadow{Queue: true}:
@@ -102,7 +107,6 @@ func (b Bucket) words(tiers []Tier) string {
 }
 
 func limitWords(b Bucket, factor float64) string {
-	const rounding = 1e-9
 	burst := math.Floor(float64(b.Burst)*factor + rounding)
 	count := math.Round(float64(b.Rate.Count)*factor*1000) / 1000
 	return fmt.Sprintf("%s at once, then %s %s", group(int64(burst)), grouped(count), unitWords[b.Rate.Unit])
@@ -144,18 +148,20 @@ func (q Queue) words(say func(string, ...any)) {
 		say("queue %s: for callers of other tiers than %s, full when %s", q.Name, strings.Join(q.Reserve.Tiers, ", "), strings.Join(full, ", or "))
 	}
 	if q.FairShare > 0 {
-		say("queue %s: a caller has at most %s × the free places; alone %s of %s", q.Name, float(q.FairShare),
-			group(int64(q.alone())), group(int64(q.MaxPending)))
+		say("queue %s: a caller has at most %s × the free places; alone %s jobs", q.Name, float(q.FairShare), group(int64(q.alone(q.MaxPending))))
+		if q.Reserve.Share > 0 {
+			say("queue %s: for callers of other tiers, alone %s jobs", q.Name, group(int64(q.alone(q.Unreserved()))))
+		}
 	}
 	if q.Shadow {
 		say("queue %s: shadow mode: what it would deny is only recorded", q.Name)
 	}
 }
 
-// alone is how many jobs a caller can have while no other caller has any.
-func (q Queue) alone() int {
-	const rounding = 1e-9
-	return int(math.Floor(q.FairShare/(1+q.FairShare)*float64(q.MaxPending) + rounding))
+// alone is how many jobs a caller that sees so many places can have while no other caller
+// has any.
+func (q Queue) alone(places int) int {
+	return int(math.Floor(q.FairShare/(1+q.FairShare)*float64(places) + rounding))
 }
 
 func (c Caller) words(say func(string, ...any)) {
@@ -170,7 +176,7 @@ func (c Caller) words(say func(string, ...any)) {
 	case c.Then.Deny:
 		say("callers: %s: denied", who)
 	case c.Then.Exempt:
-		say("callers: %s: exempt from limits; the queue counts", who)
+		say("callers: %s: exempt from buckets; the queue and its shares count", who)
 	default:
 		say("callers: %s: tier %s", who, c.Then.Tier)
 	}

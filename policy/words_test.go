@@ -31,13 +31,14 @@ named-by_envoy2: no buckets: only the queue limits it
 named-by_envoy2: shadow mode of the queue: what it would deny is only recorded
 off: only requests whose route in Envoy names it; no queue
 off: all callers together: plain 1 at once, then 1 an hour; premium 3 at once, then 3 an hour; batch 2 at once, then 2.5 an hour
-off: shadow mode: nothing is denied, only recorded
+off: shadow mode: limits and queue deny nothing, and record what they would deny
 queue default: full when 40 jobs wait, or the oldest has waited for 10m
 queue default: for callers of other tiers than premium, full when 32 jobs wait, or the oldest has waited for 8m
-queue default: a caller has at most 1 × the free places; alone 20 of 40
+queue default: a caller has at most 1 × the free places; alone 20 jobs
+queue default: for callers of other tiers, alone 16 jobs
 queue two: full when the oldest has waited for 1m30s
 queue two: shadow mode: what it would deny is only recorded
-callers: 192.0.2.0/24: exempt from limits; the queue counts
+callers: 192.0.2.0/24: exempt from buckets; the queue and its shares count
 callers: 2001:db8::1: denied
 callers: ::/0: tier plain
 callers: user "mallory": denied
@@ -63,7 +64,7 @@ func TestWordsOfManyCallers(t *testing.T) {
 	t.Parallel()
 	f := parse(t, string(manyCallers(1103)))
 	words := f.Words()
-	if last := words[len(words)-1]; last != "callers: and 1,003 more" || !slices.Contains(words, `callers: user "user-99": exempt from limits; the queue counts`) {
+	if last := words[len(words)-1]; last != "callers: and 1,003 more" || !slices.Contains(words, `callers: user "user-99": exempt from buckets; the queue and its shares count`) {
 		t.Errorf("got %q at the end", last)
 	}
 }

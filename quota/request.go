@@ -42,7 +42,7 @@ type Place struct {
 	Caller string
 }
 
-// sameShape says that places differ in their callers at most.
+// sameShape says that two places are the same, but may be for different callers.
 func (p Place) sameShape(other Place) bool {
 	other.Caller = p.Caller
 	return p == other

@@ -103,7 +103,7 @@ local function sharing(order, counts)
   end
 
   local function take(caller, pending, most, limit)
-    -- A count that is too high refuses nobody, so it is not looked into before.
+    -- The count may be too high. If it is low enough for this job, it need not be exact.
     local held = tonumber(redis.call('ZINCRBY', counts, 1, caller))
     if held > most then
       redis.call('ZINCRBY', counts, -1, caller)

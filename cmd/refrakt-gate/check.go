@@ -37,7 +37,7 @@ func (c checkCmd) Run(p *process) error {
 	addr := c.Addr
 	var gate TLSConfig // of the gate in the environment, if --addr names no other
 	if addr == "" {
-		cfg, errs := loadConfig(p.env)
+		cfg, errs := loadConfig(withoutPolicies(p.env))
 		if len(errs) > 0 {
 			return badSettings(errs)
 		}

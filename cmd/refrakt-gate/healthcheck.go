@@ -27,7 +27,7 @@ const maxReadiness = 64 << 10
 
 // Run implements the command. It exits with 1 if the gate is not ready or does not answer.
 func (c healthcheckCmd) Run(p *process) error {
-	cfg, errs := loadConfig(p.env)
+	cfg, errs := loadConfig(withoutPolicies(p.env))
 	if len(errs) > 0 {
 		return badSettings(errs)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"reflect"
 	"runtime/debug"
@@ -18,7 +19,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/refrakt-hub/refrakt-gate/authz"
-	"github.com/refrakt-hub/refrakt-gate/internal/condition"
 	"github.com/refrakt-hub/refrakt-gate/policy"
 )
 
@@ -30,6 +30,9 @@ func (c Config) readPolicies() (*policy.File, []error) {
 	}
 	file, mistakes := policy.Read(c.PolicyFile)
 	if len(mistakes) > 0 {
+		for i, m := range mistakes {
+			mistakes[i] = fmt.Errorf("POLICY_FILE: %w", m)
+		}
 		return nil, mistakes
 	}
 	return file, c.fits(file)
@@ -38,12 +41,21 @@ func (c Config) readPolicies() (*policy.File, []error) {
 // fits returns what a policy file needs of the settings and does not find there.
 func (c Config) fits(file *policy.File) (mistakes []error) {
 	if len(file.Queues) > 0 && c.QueueURL == "" {
-		mistakes = append(mistakes, fmt.Errorf("%s: there are queues, but QUEUE_URL is not set", c.PolicyFile))
+		mistakes = append(mistakes, fmt.Errorf("POLICY_FILE: %s has queues: set QUEUE_URL, the Redis that they are in", c.PolicyFile))
 	}
 	if policy.Compile(file).HasUsers() && !slices.Contains(c.Authz.UserSources, authz.UserJWT) {
-		mistakes = append(mistakes, fmt.Errorf("%s: callers name users, and only verified users count there, but USER_ID_SOURCES has no jwt", c.PolicyFile))
+		mistakes = append(mistakes, fmt.Errorf("POLICY_FILE: %s has callers by user, which are verified users: add jwt to USER_ID_SOURCES, and have Envoy verify tokens", c.PolicyFile))
 	}
 	return mistakes
+}
+
+// withoutPolicies is an environment for commands that ask a running gate. The gate goes on
+// with what was in force when a file that may change gets a mistake, so they must too.
+func withoutPolicies(environ map[string]string) map[string]string {
+	environ = maps.Clone(environ)
+	delete(environ, "POLICY_FILE")
+	delete(environ, "SWITCHES_FILE")
+	return environ
 }
 
 // replaced are the variables that a policy file stands for.
@@ -61,10 +73,21 @@ func replacedButSet(environ map[string]string) (mistakes []error) {
 	}
 	for _, name := range replaced {
 		if environ[name] != "" {
-			mistakes = append(mistakes, fmt.Errorf("%s: POLICY_FILE is set too, and stands for it; which one counts?", name))
+			mistakes = append(mistakes, fmt.Errorf("%s: unset it: POLICY_FILE is set, and stands for it", name))
 		}
 	}
 	return mistakes
+}
+
+// tell logs that a file is in force.
+func tell(file *policy.File, msg string, log *slog.Logger) {
+	names := make([]string, 0, 10)
+	for _, p := range file.Policies {
+		if names = append(names, p.Name); len(names) == cap(names) {
+			break
+		}
+	}
+	log.Info(msg, "policies", len(file.Policies), "first", strings.Join(names, ","), "queues", len(file.Queues), "callers", len(file.Callers))
 }
 
 // warn logs what is allowed in a policy file, but may not be meant.
@@ -93,18 +116,14 @@ type reloader struct {
 	now     *policy.File // in force
 	put     func(*policy.File)
 	log     *slog.Logger
-	usable  *condition.Condition
-	broken  atomic.Bool
-	success prometheus.Gauge // time of the last success
+	broken  atomic.Pointer[string] // what is wrong; nil: nothing
+	success prometheus.Gauge       // time of the last success
 
 	read, seen fs.FileInfo // the file that was read last, and the one that was seen last
 }
 
 func newReloader(cfg Config, put func(*policy.File), reg prometheus.Registerer, log *slog.Logger) *reloader {
-	r := &reloader{
-		cfg: cfg, now: cfg.policies, put: put, log: log,
-		usable: condition.New(log, "POLICY_FILE does not count; what was in force remains in force", "POLICY_FILE counts again"),
-	}
+	r := &reloader{cfg: cfg, now: cfg.policies, put: put, log: log}
 	auto := promauto.With(reg)
 	r.success = auto.NewGauge(prometheus.GaugeOpts{
 		Name: "refrakt_gate_policy_reload_success_timestamp_seconds",
@@ -114,7 +133,7 @@ func newReloader(cfg Config, put func(*policy.File), reg prometheus.Registerer, 
 		Name: "refrakt_gate_policy_reload_successful",
 		Help: "1 while what POLICY_FILE says is in force, 0 while the file has a mistake and an older state is in force.",
 	}, func() float64 {
-		if r.broken.Load() {
+		if r.broken.Load() != nil {
 			return 0
 		}
 		return 1
@@ -123,12 +142,12 @@ func newReloader(cfg Config, put func(*policy.File), reg prometheus.Registerer, 
 	return r
 }
 
-// problem says in words that the file has a mistake; empty if it has none.
+// problem says in words that the file can't be used; empty if it can.
 func (r *reloader) problem() string {
-	if !r.broken.Load() {
+	if r.broken.Load() == nil {
 		return ""
 	}
-	return "policies: POLICY_FILE has a mistake; what was in force remains in force (refrakt-gate config shows the mistake)"
+	return "policies: POLICY_FILE can't be used; what was in force remains in force (the log and refrakt-gate config say why)"
 }
 
 // watch looks at the file until ctx ends, once a second and whenever now has a value.
@@ -187,14 +206,18 @@ func (r *reloader) reload() {
 		r.now = file
 		warn(file, r.log)
 		debug.FreeOSMemory() // a large file takes much to read, and changes seldom
-		r.log.Info("POLICY_FILE has changed and is in force", "policies", len(file.Policies), "queues", len(file.Queues), "callers", len(file.Callers))
+		tell(file, "POLICY_FILE has changed and is in force", r.log)
 	}
-	r.broken.Store(false)
 	r.success.SetToCurrentTime()
-	r.usable.Succeed()
+	if r.broken.Swap(nil) != nil {
+		r.log.Info("POLICY_FILE counts again")
+	}
 }
 
+// fail logs each error once in a row.
 func (r *reloader) fail(err error) {
-	r.broken.Store(true)
-	r.usable.Fail(err)
+	text := err.Error()
+	if before := r.broken.Swap(&text); before == nil || *before != text {
+		r.log.Warn("POLICY_FILE does not count; what was in force remains in force", "error", text)
+	}
 }

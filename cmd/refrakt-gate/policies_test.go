@@ -38,14 +38,14 @@ func TestPolicyFileMistakes(t *testing.T) {
 		"in the file": {"policies: {chat: {match: [/chat], bucket: []}}\n", []string{"LOG_LEVEL=loud"},
 			[]string{`policies.yaml:1:35: "chat": unknown key "bucket"; did you mean buckets?`, `policies.yaml:1:12: "chat": has neither buckets nor a queue`, "LOG_LEVEL: "}},
 		"replaced settings": {onePolicy, []string{"RATE_LIMIT_RUN_BURST=10", "QUEUE_MAX_PENDING=40", "SWITCHES_FILE=/x", "QUEUE_SHADOW=run", "QUEUE_NAME=", "RATE_LIMIT_FALLBACK_SHARE=1"},
-			[]string{"RATE_LIMIT_RUN_BURST: POLICY_FILE is set too", "QUEUE_MAX_PENDING: POLICY_FILE is set too", "SWITCHES_FILE: POLICY_FILE is set too", "QUEUE_SHADOW: POLICY_FILE is set too"}},
-		"a queue without Redis": {withQueue, nil, []string{"policies.yaml: there are queues, but QUEUE_URL is not set"}},
-		"users without tokens":  {withUser, nil, []string{"policies.yaml: callers name users, and only verified users count there, but USER_ID_SOURCES has no jwt"}},
+			[]string{"RATE_LIMIT_RUN_BURST: unset it", "QUEUE_MAX_PENDING: unset it", "SWITCHES_FILE: unset it", "QUEUE_SHADOW: unset it"}},
+		"a queue without Redis": {withQueue, nil, []string{"policies.yaml has queues: set QUEUE_URL"}},
+		"users without tokens":  {withUser, nil, []string{"policies.yaml has callers by user, which are verified users: add jwt to USER_ID_SOURCES"}},
 		"all is well":           {withQueue, []string{"QUEUE_URL=redis://localhost"}, nil},
 		"users of tokens":       {withUser, []string{"USER_ID_SOURCES=jwt"}, nil},
-		"no file of that name":  {"", []string{"POLICY_FILE=/does/not/exist"}, []string{"/does/not/exist"}},
+		"no file of that name":  {"", []string{"POLICY_FILE=/does/not/exist"}, []string{"POLICY_FILE: stat /does/not/exist: no such file or directory"}},
 		"a setting that is a typo": {onePolicy, []string{"RATE_LIMIT_SHADOW=perhaps"},
-			[]string{"RATE_LIMIT_SHADOW: POLICY_FILE is set too", `RATE_LIMIT_SHADOW: "perhaps" is neither`}},
+			[]string{"RATE_LIMIT_SHADOW: unset it", `RATE_LIMIT_SHADOW: "perhaps" is neither`}},
 	} {
 		path := policyFile(t, tt.text)
 		code, stdout, stderr := runCLI(t, append([]string{"POLICY_FILE=" + path}, tt.environ...), "config")
@@ -99,6 +99,16 @@ func TestAsPolicies(t *testing.T) {
 	}
 	if code, _, stderr := runCLI(t, nil, "config", "--policy-schema", "--as-policies"); code != exitUsage {
 		t.Errorf("both: exit %d: %s", code, stderr)
+	}
+}
+
+// TestAskingNeedsNoPolicies: a policy file with a mistake does not keep the commands that ask a running gate from asking.
+func TestAskingNeedsNoPolicies(t *testing.T) {
+	environ := []string{"POLICY_FILE=" + policyFile(t, "nonsense"), "TELEMETRY_ADDR=127.0.0.1:1", "GRPC_ADDR=127.0.0.1:1"}
+	for _, args := range [][]string{{"healthcheck"}, {"check", "--timeout", "200ms"}} {
+		if _, _, stderr := runCLI(t, environ, args...); !strings.Contains(stderr, "ask the gate at 127.0.0.1:1") {
+			t.Errorf("%s: %s", args, stderr)
+		}
 	}
 }
 
@@ -172,6 +182,12 @@ func TestReload(t *testing.T) {
 	}
 	if got := metrictest.Value(t, r.reg, "refrakt_gate_policy_reload_success_timestamp_seconds"); got != began {
 		t.Errorf("the time of the last success moved by %v s", got-began)
+	}
+
+	r.write(t, "policies: {c: {match: [c], buckets: []}}\n")
+	looks(2)
+	if !strings.Contains(r.log.String(), "the path does not begin with /") {
+		t.Errorf("another mistake, a moment later, is not logged:\n%s", r.log)
 	}
 
 	r.write(t, named("b"))

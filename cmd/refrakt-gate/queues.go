@@ -33,7 +33,7 @@ type queues struct {
 	// run and count start the goroutines of a queue; nil before the gate serves.
 	run, count func(start func(context.Context) error) (stop func())
 
-	mu      sync.Mutex               // for watched, which only apply changes
+	mu      sync.Mutex               // guards watched; only apply changes it
 	watched map[string]*watchedQueue // by name
 }
 

@@ -49,6 +49,7 @@ func serve(ctx context.Context, cfg Config, environ map[string]string, logs io.W
 		return err
 	}
 	if g.reloads != nil {
+		tell(cfg.policies, "POLICY_FILE is in force", log)
 		warn(cfg.policies, log)
 		signal.Notify(g.hangups, syscall.SIGHUP)
 		defer signal.Stop(g.hangups)

@@ -19,12 +19,12 @@ func TestAdmitWaitsForRoom(t *testing.T) {
 	t.Parallel()
 	m := newTestMonitor(validConfig(), &fakeQueue{admit: full(100_000)})
 	m.newest.Store(&snapshot{at: time.Now(), flow: flow{perSecond: 1000, jobs: 1e9}})
-	v := m.Admit(t.Context(), Asker{Address: "ann"})
+	v := see(m).Admit(t.Context(), Asker{Address: "ann"})
 	if wait := v.RetryAfter(); v.State != StateFull || wait < 100*time.Second || wait > 121*time.Second {
 		t.Errorf("%s for %s, want full for 100 s and up to a fifth more", v.State, wait)
 	}
 	m.newest.Store(&snapshot{at: time.Now().Add(-time.Hour), flow: flow{perSecond: 1000, jobs: 1e9}})
-	if wait := m.Admit(t.Context(), Asker{Address: "bob"}).RetryAfter(); wait < 30*time.Second || wait > 36*time.Second {
+	if wait := see(m).Admit(t.Context(), Asker{Address: "bob"}).RetryAfter(); wait < 30*time.Second || wait > 36*time.Second {
 		t.Errorf("RetryAfter %s by a stale rate, want 30 s and up to a fifth more", wait)
 	}
 }
@@ -33,7 +33,7 @@ func TestAdmitWithoutLimit(t *testing.T) {
 	t.Parallel()
 	m := newTestMonitor(validConfig(), new(fakeQueue)) // Admit would panic
 	m.SetLimits(Limits{MaxAge: time.Minute})
-	if v := m.Admit(t.Context(), Asker{Address: "ann"}); v.State != StateOK || v.RetryAfter != nil {
+	if v := see(m).Admit(t.Context(), Asker{Address: "ann"}); v.State != StateOK || v.RetryAfter != nil {
 		t.Errorf("state %s, want ok", v.State)
 	}
 }
@@ -42,7 +42,7 @@ func TestAdmitFailure(t *testing.T) {
 	t.Parallel()
 	f := &fakeQueue{admit: func(context.Context) (Admission, error) { return Admission{}, errors.New("WRONGTYPE") }}
 	m := newTestMonitor(validConfig(), f)
-	v := m.Admit(t.Context(), Asker{Address: "ann"})
+	v := see(m).Admit(t.Context(), Asker{Address: "ann"})
 	if wait := v.RetryAfter(); v.State != StateUnknown || wait < 30*time.Second || wait > 36*time.Second {
 		t.Errorf("%s for %s, want unknown for 30 s and up to a fifth more", v.State, wait)
 	}
@@ -54,17 +54,17 @@ func TestAdmitFailure(t *testing.T) {
 func TestAdmitted(t *testing.T) {
 	t.Parallel()
 	m := newTestMonitor(validConfig(), new(fakeQueue)) // Admit would panic
-	if v := m.Admitted(Asker{Address: "ann"}, Admission{Admitted: true}, false); v.State != StateOK || m.admittedHere.Load() != 1 {
+	if v := see(m).Admitted(Asker{Address: "ann"}, Admission{Admitted: true}, false); v.State != StateOK || m.admittedHere.Load() != 1 {
 		t.Errorf("admitted: %s, %d counted; want ok, 1", v.State, m.admittedHere.Load())
 	}
-	if v := m.Admitted(Asker{Address: "ann"}, Admission{Pending: 40}, false); v.State != StateFull || v.RetryAfter() == 0 {
+	if v := see(m).Admitted(Asker{Address: "ann"}, Admission{Pending: 40}, false); v.State != StateFull || v.RetryAfter() == 0 {
 		t.Errorf("full: %s", v.State)
 	}
-	if v := m.Shed(Asker{Address: "bob"}, true); v.State != StateFull {
+	if v := see(m).Shed(Asker{Address: "bob"}, true); v.State != StateFull {
 		t.Errorf("the next caller: %s, want full without asking", v.State)
 	}
 	wantCounter(t, m.metrics.admitErrors, 0)
-	if v := m.Admitted(Asker{Address: "ann"}, Admission{}, true); v.State != StateUnknown || v.RetryAfter() == 0 {
+	if v := see(m).Admitted(Asker{Address: "ann"}, Admission{}, true); v.State != StateUnknown || v.RetryAfter() == 0 {
 		t.Errorf("not readable: %s", v.State)
 	}
 	wantCounter(t, m.metrics.admitErrors, 1)
@@ -82,7 +82,7 @@ func TestAdmitNotAskedRemembersFull(t *testing.T) {
 		cancel()
 		want := func(want State) {
 			t.Helper()
-			if v := m.Admit(gone, Asker{Address: "ann"}); v.State != want || v.RetryAfter() == 0 {
+			if v := see(m).Admit(gone, Asker{Address: "ann"}); v.State != want || v.RetryAfter() == 0 {
 				t.Errorf("%s, want %s", v.State, want)
 			}
 		}
@@ -111,19 +111,19 @@ func TestAdmitCallerGone(t *testing.T) {
 			cancel()
 			return Admission{}, errors.New("use of closed connection") // the client blames the connection
 		}
-		if v := m.Admit(ctx, Asker{Address: "ann"}); v.State != StateUnknown {
+		if v := see(m).Admit(ctx, Asker{Address: "ann"}); v.State != StateUnknown {
 			t.Errorf("state %s, want unknown", v.State)
 		}
 		f.admit = nil // a caller that left before is not asked for
-		if v := m.Admit(ctx, Asker{Address: "ann"}); v.State != StateUnknown {
+		if v := see(m).Admit(ctx, Asker{Address: "ann"}); v.State != StateUnknown {
 			t.Errorf("state %s, want unknown", v.State)
 		}
 		late, cancel := context.WithTimeout(t.Context(), -time.Second)
-		m.Admit(late, Asker{Address: "ann"})
+		see(m).Admit(late, Asker{Address: "ann"})
 		cancel()
 	}
 	f.admit = ok
-	if v := m.Admit(t.Context(), Asker{Address: "ann"}); v.State != StateOK || m.breaker.Open() {
+	if v := see(m).Admit(t.Context(), Asker{Address: "ann"}); v.State != StateOK || m.breaker.Open() {
 		t.Errorf("state %s for the next caller, want ok", v.State)
 	}
 	wantCounter(t, m.metrics.admitErrors, 0)
@@ -145,7 +145,7 @@ func TestAdmitLeavesTheProbeToSamples(t *testing.T) {
 		}
 		for _, pause := range []time.Duration{0, 2 * breakerTimeout} {
 			after(pause)
-			if v := m.Admit(t.Context(), Asker{Address: "ann"}); v.State != StateUnknown {
+			if v := see(m).Admit(t.Context(), Asker{Address: "ann"}); v.State != StateUnknown {
 				t.Errorf("state %s, want unknown", v.State)
 			}
 		}

@@ -6,7 +6,7 @@ import (
 )
 
 // Limits say when the queue is full or slow, and how much of it one caller may use. They
-// may change while the gate runs; see [Monitor.SetLimits].
+// may change while the gate runs; see [Monitor.SetLimits] and [Monitor.View].
 type Limits struct {
 	// MaxPending is the number of waiting jobs at which the queue is full; 0 switches the
 	// check off. With 40, the 41st job is not admitted.

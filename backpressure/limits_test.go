@@ -1,6 +1,7 @@
 package backpressure
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"testing"
@@ -53,7 +54,7 @@ func TestPlace(t *testing.T) {
 	m := newTestMonitor(validConfig(), nil)
 	ask := func(l Limits, a Asker) Place {
 		m.SetLimits(l)
-		return m.Place(a)
+		return see(m).Place(a)
 	}
 	ann := Asker{Address: "ip:1", Sharer: "jwt:ann"}
 	for i, c := range []struct{ got, want Place }{
@@ -96,7 +97,7 @@ func TestReserve(t *testing.T) {
 		} {
 			f.set(Sample{Pending: step.pending, OldestAge: step.age, AgeKnown: true}, nil)
 			must(t, m.Sample(t.Context()))
-			got := [2]State{m.Shed(Asker{}, false).State, m.Shed(Asker{Reserved: true}, false).State}
+			got := [2]State{see(m).Shed(Asker{}, false).State, see(m).Shed(Asker{Reserved: true}, false).State}
 			if got != [2]State{step.plain, step.top} || m.State() != step.plain {
 				t.Errorf("step %d: %v and %s, want %s and %s", i, got, m.State(), step.plain, step.top)
 			}
@@ -116,23 +117,23 @@ func TestRefusalsOfClasses(t *testing.T) {
 		m.SetLimits(Limits{MaxPending: 40, Reserve: 0.2, FairShare: 1})
 		must(t, m.Sample(t.Context()))
 		of, top := Asker{}, Asker{Reserved: true}
-		shed := func() [2]State { return [2]State{m.Shed(of, true).State, m.Shed(top, true).State} }
-		m.Admitted(of, Admission{Pending: 33}, false)
+		shed := func() [2]State { return [2]State{see(m).Shed(of, true).State, see(m).Shed(top, true).State} }
+		see(m).Admitted(of, Admission{Pending: 33}, false)
 		if got := shed(); got != [2]State{StateFull, StateOK} {
 			t.Errorf("after a refusal without reserved places: %v", got)
 		}
-		m.Admitted(top, Admission{Admitted: true}, false)
+		see(m).Admitted(top, Admission{Admitted: true}, false)
 		if got := shed(); got != [2]State{StateFull, StateOK} {
 			t.Errorf("after an admission to a reserved place: %v", got)
 		}
-		m.Admitted(of, Admission{Admitted: true}, false)
-		m.Admitted(top, Admission{Pending: 40}, false)
+		see(m).Admitted(of, Admission{Admitted: true}, false)
+		see(m).Admitted(top, Admission{Pending: 40}, false)
 		if got := shed(); got != [2]State{StateOK, StateFull} {
 			t.Errorf("after a refusal of a reserved place: %v", got)
 		}
 		after(2 * justNow)
 		for range 3 {
-			m.Admitted(of, Admission{OverShare: true, Pending: 3}, false)
+			see(m).Admitted(of, Admission{OverShare: true, Pending: 3}, false)
 		}
 		if got := shed(); got != [2]State{StateOK, StateOK} {
 			t.Errorf("after a caller had its share: %v", got)
@@ -148,7 +149,7 @@ func TestShareWait(t *testing.T) {
 	m.newest.Store(&snapshot{at: time.Now(), flow: flow{perSecond: 0.1, jobs: 1e9, share: 1}})
 	want := (5 + confidence*math.Sqrt(5)) / 0.1
 	for range 3 {
-		v := m.Admitted(Asker{Address: "ip:1"}, Admission{OverShare: true, Pending: 5}, false)
+		v := see(m).Admitted(Asker{Address: "ip:1"}, Admission{OverShare: true, Pending: 5}, false)
 		wait := v.RetryAfter().Seconds()
 		if v.State != StateShare || wait < want || wait > want*(1+maxJitter)+1 {
 			t.Errorf("%s for %v s, want share for %v s and up to a fifth more", v.State, wait, want)
@@ -170,7 +171,7 @@ func TestSetLimits(t *testing.T) {
 		f.set(Sample{Pending: 37, AgeKnown: true, Left: 5, LeftExact: true}, nil)
 		must(t, m.Sample(t.Context()))
 		wantState(t, m, StateOK)
-		m.Admitted(Asker{}, Admission{Pending: 40}, false)
+		see(m).Admitted(Asker{}, Admission{Pending: 40}, false)
 		for _, step := range []struct {
 			limits Limits
 			want   State
@@ -186,7 +187,7 @@ func TestSetLimits(t *testing.T) {
 			wantState(t, m, step.want)
 			wantGauge(t, m.metrics.state[step.want], 1)
 			wantGauge(t, m.metrics.limitPending, float64(newBounds(step.limits).of[plain].full))
-			if got := m.Shed(Asker{}, true).State; got != step.want {
+			if got := see(m).Shed(Asker{}, true).State; got != step.want {
 				t.Errorf("%+v: a request that adds a job finds %s, want %s", step.limits, got, step.want)
 			}
 			if rate := m.flow(time.Now()).perSecond; rate != 5 {
@@ -194,6 +195,65 @@ func TestSetLimits(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestView: requests are judged by the limits of their view, whatever the monitor's are at that moment. What a view with
+// a lower limit was refused says nothing to one with a higher limit.
+func TestView(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newTestMonitor(validConfig(), &fakeQueue{r: Sample{Pending: 50, AgeKnown: true}})
+		must(t, m.Sample(t.Context()))
+		low, high := m.View(Limits{MaxPending: 10}), m.View(Limits{MaxPending: 100})
+		check := func(when string) {
+			t.Helper()
+			for range 3 {
+				if got := low.Shed(Asker{}, false).State; got != StateFull {
+					t.Errorf("%s: the low limit is %s", when, got)
+				}
+				if got := high.Shed(Asker{}, true).State; got != StateOK {
+					t.Errorf("%s: the high limit is %s", when, got)
+				}
+				if low.Place(Asker{}).Limit != 10 || high.Place(Asker{}).Limit != 100 {
+					t.Errorf("%s: the places have other limits", when)
+				}
+				low.Admitted(Asker{}, Admission{Pending: 50}, false) // refused, and remembered
+			}
+		}
+		check("before")
+		for _, l := range []Limits{{MaxPending: 10}, {MaxPending: 100}, {}, {MaxPending: 10}} {
+			m.SetLimits(l)
+			check(fmt.Sprintf("with the monitor at %d", l.MaxPending))
+		}
+	})
+}
+
+// TestSetLimitsDoesNotWait: limits can be changed while a sample waits for Redis.
+func TestSetLimitsDoesNotWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &hangingQueue{}
+		m := newTestMonitor(validConfig(), f)
+		ctx, stop := context.WithCancel(t.Context())
+		go func() { _ = m.Sample(ctx) }()
+		synctest.Wait()
+		begin := time.Now()
+		m.SetLimits(Limits{MaxPending: 7})
+		if took := time.Since(begin); took > 0 {
+			t.Errorf("waited for %v", took)
+		}
+		wantGauge(t, m.metrics.limitPending, 7)
+		stop()
+		synctest.Wait()
+	})
+}
+
+// hangingQueue answers nothing.
+type hangingQueue struct{ fakeQueue }
+
+func (*hangingQueue) Sample(ctx context.Context, _ Cursor, _ bool) (Sample, error) {
+	<-ctx.Done()
+	return Sample{}, ctx.Err()
 }
 
 func TestMayHold(t *testing.T) {
@@ -209,3 +269,6 @@ func TestMayHold(t *testing.T) {
 		}
 	}
 }
+
+// see is the queue as requests see it by the limits that the monitor has.
+func see(m *Monitor) View { return View{m, m.inForce.Load()} }

@@ -17,7 +17,7 @@ type optional struct {
 
 // optional is what these series say now.
 func (m *Monitor) optional() optional {
-	b, s, now := m.bounds.Load(), m.newest.Load(), time.Now()
+	b, s, now := m.inForce.Load(), m.newest.Load(), time.Now()
 	o := optional{shares: b.FairShare > 0, reserve: b.Reserve > 0}
 	o.largestShare, o.shareLimit, o.reserveUsedUp = math.NaN(), math.NaN(), math.NaN()
 	if !fresh(m.cfg, s, now) {

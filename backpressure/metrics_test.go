@@ -104,7 +104,7 @@ func wantMetrics(t *testing.T, s *snapshot, want string) {
 	m := NewMonitor(validConfig(), validLimits(), nil, reg, slog.New(slog.DiscardHandler))
 	if s != nil {
 		s.at = time.Now()
-		s.applyThresholds(m.bounds.Load(), nil)
+		s.applyThresholds(m.inForce.Load(), nil)
 		m.newest.Store(s)
 		m.publish()
 	}

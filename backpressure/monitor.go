@@ -25,6 +25,7 @@ type snapshot struct {
 
 	at         time.Time // when the sample was begun, with the monotonic clock
 	flow       flow
+	by         *bounds       // that full and slow are judged by
 	full, slow [classes]bool // with hysteresis, see applyThresholds
 }
 
@@ -39,8 +40,8 @@ type refusal struct {
 // speaks says that a request is refused without asking Redis, because another one was
 // refused just now. After that time one request looks again; those that come before it
 // has its answer are still refused, but not for longer than the same time once more.
-func (r *refusal) speaks(now time.Time) bool {
-	if r == nil {
+func (r *refusal) speaks(now time.Time, to thresholds) bool {
+	if r == nil || to.full == 0 || r.pending < int64(to.full) { // who was refused saw a lower limit
 		return false
 	}
 	switch age := now.Sub(r.at); {
@@ -60,7 +61,7 @@ type Monitor struct {
 	queue   Queue
 	breaker *breaker.Breaker
 	metrics *metrics
-	bounds  atomic.Pointer[bounds]
+	inForce atomic.Pointer[bounds] // of the gauges and of new samples
 	newest  atomic.Pointer[snapshot]
 	refused [classes]atomic.Pointer[refusal] // nil: none yet
 
@@ -101,29 +102,29 @@ func NewMonitor(cfg Config, limits Limits, queue Queue, reg prometheus.Registere
 		used:      condition.New(log, "the queue looks unused", "the queue is used"),
 	}
 	breaker.Register(reg, "queue", m.breaker.Open)
-	m.bounds.Store(newBounds(limits)) // a scrape may come at once
+	m.inForce.Store(newBounds(limits)) // a scrape may come at once
 	m.metrics = newMetrics(reg, m.sampleAge, m.usage.unused.Load, m.optional)
 	m.SetLimits(limits)
 	m.publish()
 	return m
 }
 
-// SetLimits puts other limits in force. They apply to the newest sample at once. What is
+// SetLimits sets the limits that the gauges show and that new samples are judged by. What is
 // known of the queue stays: the drain rate, and for the hysteresis which states it was in.
+// SetLimits never waits for Redis. Requests are judged by the limits of their [View].
 func (m *Monitor) SetLimits(l Limits) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	defer m.publishChange()
 	b := newBounds(l)
-	m.bounds.Store(b)
+	m.inForce.Store(b)
 	m.metrics.showLimits(b)
 	for c := range m.refused {
 		m.refused[c].Store(nil)
 	}
 	if s := m.newest.Load(); s != nil {
-		again := *s
-		again.applyThresholds(b, s)
-		m.newest.Store(&again)
+		m.newest.CompareAndSwap(s, s.judgedBy(b)) // else there is a newer sample
+	}
+	if m.mu.TryLock() { // else a sample is under way, which publishes at its end
+		defer m.mu.Unlock()
+		m.publishChange()
 	}
 }
 
@@ -178,7 +179,7 @@ func (m *Monitor) Sample(ctx context.Context) error {
 	at := time.Now()
 	var r Sample
 	err := m.breaker.Probe(ctx, func(ctx context.Context) (err error) {
-		r, err = m.queue.Sample(ctx, m.drain.last.Cursor, m.bounds.Load().FairShare > 0)
+		r, err = m.queue.Sample(ctx, m.drain.last.Cursor, m.inForce.Load().FairShare > 0)
 		return err
 	})
 	if err != nil {
@@ -190,7 +191,7 @@ func (m *Monitor) Sample(ctx context.Context) error {
 	here := m.admittedHere.Load()
 	s := &snapshot{Sample: r, at: at, flow: m.drain.observe(at, r, here-m.counted)}
 	m.counted = here
-	s.applyThresholds(m.bounds.Load(), m.newest.Load())
+	s.applyThresholds(m.inForce.Load(), m.newest.Load())
 	m.newest.Store(s)
 	m.slots.forget(at)
 	m.usage.observe(r)
@@ -216,34 +217,55 @@ func (m *Monitor) Problem() string {
 // State is that of the newest sample for callers without the reserved places, which are
 // shed first. It needs no I/O and no locks.
 func (m *Monitor) State() State {
-	state, _ := judge(m.cfg, m.bounds.Load().of[plain], m.newest.Load(), time.Now())
+	state, _ := judge(m.cfg, m.inForce.Load().of[plain], m.newest.Load(), time.Now())
 	return state
+}
+
+// View is the queue as requests see it that are judged by the same limits. It never
+// changes: a request that keeps its View is judged by the same limits to its end. It is safe
+// for concurrent use.
+type View struct {
+	*Monitor
+
+	bounds *bounds
+}
+
+// View returns the queue as it is seen with these limits.
+func (m *Monitor) View(l Limits) View { return View{m, newBounds(l)} }
+
+// sample is the newest sample, judged by the limits of the View; nil if there is none.
+func (v View) sample() *snapshot {
+	s := v.newest.Load()
+	if s == nil || s.by.Limits == v.bounds.Limits {
+		return s
+	}
+	return s.judgedBy(v.bounds) // until the limits of the monitor follow, at a reload
 }
 
 // Shed judges the newest sample for a request, without I/O or locks. addsJob says that
 // Admit looks at the queue again for this request. Full is then only what was seen full
 // just now: the depth moves faster than samples are taken, and room must not stay empty
 // until the next. What was seen full before that is provisional.
-func (m *Monitor) Shed(a Asker, addsJob bool) Verdict {
-	s, now, to := m.newest.Load(), time.Now(), m.bounds.Load().seen(a)
-	if r := m.refused[to.class].Load(); addsJob && r.speaks(now) {
-		return m.verdict(a.Address, StateFull, roomWait(m.cfg, to, r.pending, m.flow(now)))
+func (v View) Shed(a Asker, addsJob bool) Verdict {
+	s, now, to := v.sample(), time.Now(), v.bounds.seen(a)
+	if r := v.refused[to.class].Load(); addsJob && r.speaks(now, to) {
+		return v.verdict(a.Address, StateFull, roomWait(v.cfg, to, r.pending, v.flow(now)))
 	}
-	state, wait := judge(m.cfg, to, s, now)
+	state, wait := judge(v.cfg, to, s, now)
 	if !addsJob || state != StateFull {
-		return m.verdict(a.Address, state, wait)
+		return v.verdict(a.Address, state, wait)
 	}
 	if s.Pending >= int64(to.full) && now.Sub(s.at) < justNow {
-		return m.verdict(a.Address, StateFull, roomWait(m.cfg, to, s.Pending, s.flow))
+		return v.verdict(a.Address, StateFull, roomWait(v.cfg, to, s.Pending, s.flow))
 	}
 	apart := to
 	apart.pending, apart.full = 0, 0
-	if state, wait := judge(m.cfg, apart, s, now); state != StateOK {
-		return m.verdict(a.Address, state, wait)
+	if state, wait := judge(v.cfg, apart, s, now); state != StateOK {
+		return v.verdict(a.Address, state, wait)
 	}
-	v := m.verdict(a.Address, StateFull, wait)
-	v.Provisional = true
-	return v
+	verdict := v.verdict(a.Address, StateFull, wait)
+	verdict.Provisional = true
+	return verdict
 }
 
 // verdict completes a judgement for a caller.
@@ -307,7 +329,7 @@ func (m *Monitor) publishChange() {
 // show.
 func (m *Monitor) current() (*snapshot, shown) {
 	s, now := m.newest.Load(), time.Now()
-	state, _ := judge(m.cfg, m.bounds.Load().of[plain], s, now)
+	state, _ := judge(m.cfg, m.inForce.Load().of[plain], s, now)
 	if !fresh(m.cfg, s, now) {
 		s = nil
 	}

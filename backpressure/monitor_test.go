@@ -192,7 +192,7 @@ func TestStateDoesNotFlap(t *testing.T) {
 				changes, before = changes+1, state
 			}
 			after(justNow)
-			if v := m.Shed(Asker{Address: "ann"}, true); v.State == StateFull && !v.Provisional {
+			if v := see(m).Shed(Asker{Address: "ann"}, true); v.State == StateFull && !v.Provisional {
 				t.Fatalf("second %d: %s %v after the sample, want that Admit is asked", second, v.State, justNow)
 			}
 		}
@@ -217,7 +217,7 @@ func TestShed(t *testing.T) {
 			provisional bool
 		}
 		ask := func(addsJob bool) said {
-			v := m.Shed(Asker{Address: "ann"}, addsJob)
+			v := see(m).Shed(Asker{Address: "ann"}, addsJob)
 			return said{v.State, v.Provisional}
 		}
 		want := func(why string, want said, without State) {
@@ -253,7 +253,7 @@ func TestShed(t *testing.T) {
 		want("room again", said{state: StateOK}, StateOK)
 		m.refused[plain].Store(&refusal{at: time.Now(), pending: 45})
 		want("just refused, after a sample with room", said{state: StateFull}, StateOK)
-		m.Admitted(Asker{Address: "ann"}, Admission{Admitted: true}, false)
+		see(m).Admitted(Asker{Address: "ann"}, Admission{Admitted: true}, false)
 		want("another one was admitted since", said{state: StateOK}, StateOK)
 	})
 }
@@ -312,7 +312,7 @@ func TestSlowSamplesOpenTheBreaker(t *testing.T) {
 				t.Fatal("a late answer closed the breaker")
 			}
 			wantState(t, m, StateOK)
-			if v := m.Admit(t.Context(), Asker{Address: "ann"}); v.State != StateUnknown {
+			if v := see(m).Admit(t.Context(), Asker{Address: "ann"}); v.State != StateUnknown {
 				t.Errorf("state %s, want unknown", v.State)
 			}
 		}
@@ -369,7 +369,7 @@ func TestSampleCallerGone(t *testing.T) {
 
 func wantState(t *testing.T, m *Monitor, want State) {
 	t.Helper()
-	v := m.Shed(Asker{Address: "ann"}, false)
+	v := see(m).Shed(Asker{Address: "ann"}, false)
 	if v.State != want || (v.RetryAfter == nil) != (want == StateOK) {
 		t.Fatalf("state %s, want %s", v.State, want)
 	}

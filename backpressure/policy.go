@@ -80,6 +80,7 @@ func judge(cfg Config, to thresholds, s *snapshot, now time.Time) (State, time.D
 // 40 jobs and ends at 35. So a queue that moves around a threshold does not change its
 // state with every sample. before is the sample before, nil if there is none.
 func (s *snapshot) applyThresholds(b *bounds, before *snapshot) {
+	s.by = b
 	var wasFull, wasSlow [classes]bool
 	if before != nil {
 		wasFull, wasSlow = before.full, before.slow
@@ -88,6 +89,13 @@ func (s *snapshot) applyThresholds(b *bounds, before *snapshot) {
 		s.full[c] = over(float64(s.Pending), float64(to.full), wasFull[c])
 		s.slow[c] = s.AgeKnown && over(s.OldestAge.Seconds(), to.age.Seconds(), wasSlow[c])
 	}
+}
+
+// judgedBy returns the same sample, judged by other limits.
+func (s *snapshot) judgedBy(b *bounds) *snapshot {
+	again := *s
+	again.applyThresholds(b, s)
+	return &again
 }
 
 // over reports whether value is at or above its threshold, or was and has not gone

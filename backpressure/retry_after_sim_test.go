@@ -185,7 +185,7 @@ func askWhileItDrains(t *testing.T, delay time.Duration, rate float64, pause fun
 			if gates[0].flow(time.Now()).jobs < 10 {
 				continue // no rate is known so early
 			}
-			state, wait := gates[0].tryAdmit(ctx, Asker{})
+			state, wait := see(gates[0]).tryAdmit(ctx, Asker{})
 			if state == StateOK {
 				break
 			}
@@ -255,7 +255,7 @@ func playCrowd(t *testing.T, size int, delay time.Duration, n int, rate float64,
 		random := rand.New(rand.NewPCG(5, 1))
 		for range max(int(30*rate), 2*drainJobs) { // the rate becomes known, and each gate's share
 			sleep(ctx, evenly(rate, 0)())
-			gates[random.IntN(n)].Admit(ctx, Asker{Address: "before the crowd"})
+			see(gates[random.IntN(n)]).Admit(ctx, Asker{Address: "before the crowd"})
 		}
 		var clients sync.WaitGroup
 		for i := range size {
@@ -277,9 +277,9 @@ func (c *crowd) come(ctx context.Context, name string, gates []*Monitor) {
 	for back := false; ; back = true {
 		c.mu.Lock() // one after the other, as Redis has them
 		m := gates[rand.IntN(len(gates))]
-		v := m.Shed(Asker{Address: name}, true)
+		v := see(m).Shed(Asker{Address: name}, true)
 		if v.State != StateFull || v.Provisional {
-			v = m.Admit(ctx, Asker{Address: name})
+			v = see(m).Admit(ctx, Asker{Address: name})
 		}
 		if back {
 			c.back++

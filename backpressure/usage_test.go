@@ -51,7 +51,7 @@ func TestUnusedQueue(t *testing.T) {
 					}
 					for range 5 {
 						if c.requests {
-							m.Admit(t.Context(), Asker{Address: "ann"})
+							see(m).Admit(t.Context(), Asker{Address: "ann"})
 						}
 					}
 					sample(Sample{AgeKnown: true})
@@ -59,7 +59,7 @@ func TestUnusedQueue(t *testing.T) {
 				}
 				after(10 * time.Second)
 				if c.requests {
-					m.Admit(t.Context(), Asker{Address: "ann"})
+					see(m).Admit(t.Context(), Asker{Address: "ann"})
 				}
 				for range 3 {
 					sample(Sample{AgeKnown: true})

@@ -101,9 +101,10 @@ func warn(file *policy.File, log *slog.Logger) {
 
 // put has the gate decide by these policies from now on.
 func (g *gate) put(file *policy.File) {
-	in, drop := g.queues.apply(file.Queues)
-	g.checks.Use(authz.Rules{Policies: policy.Compile(file), Queues: in})
-	drop()
+	set := policy.Compile(file)
+	in, settle := g.queues.apply(file.Queues)
+	g.checks.Use(authz.Rules{Policies: set, Queues: in})
+	settle()
 }
 
 // reloadInterval is how often POLICY_FILE is looked at.

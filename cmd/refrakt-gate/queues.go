@@ -39,18 +39,19 @@ type queues struct {
 
 // watchedQueue is one queue.
 type watchedQueue struct {
-	settings policy.Queue
-	monitor  *backpressure.Monitor
-	jobs     *jobmetrics.Counter
-	places   *quota.Queue // nil: the limiter can't give places
-	series   *series
-	stop     []func()
+	name    string
+	monitor *backpressure.Monitor
+	jobs    *jobmetrics.Counter
+	places  *quota.Queue // nil: the limiter can't give places
+	series  *series
+	stop    []func()
 }
 
-// apply watches these queues and no others, and returns them for the decisions. Once the
-// gate serves, a new queue is sampled before that, in a second at most. Call drop when no new
-// request uses the queues that are gone. apply must not be called twice at the same time.
-func (q *queues) apply(want []policy.Queue) (in map[string]authz.WatchedQueue, drop func()) {
+// apply watches these queues too, and returns them for the decisions. Once the gate serves,
+// a new queue is sampled before that, in a second at most. Call settle when no new request
+// uses the queues before: it ends those that are gone, and has those that stay show their
+// new limits. apply must not be called twice at the same time.
+func (q *queues) apply(want []policy.Queue) (in map[string]authz.WatchedQueue, settle func()) {
 	next := make(map[string]*watchedQueue)
 	in = make(map[string]authz.WatchedQueue)
 	var starting sync.WaitGroup
@@ -61,31 +62,30 @@ func (q *queues) apply(want []policy.Queue) (in map[string]authz.WatchedQueue, d
 			if q.run != nil {
 				starting.Go(func() { q.start(w) })
 			}
-		} else if limits := limitsOf(settings); limits != limitsOf(w.settings) {
-			w.monitor.SetLimits(limits)
 		}
 		next[settings.Name] = w
-		in[settings.Name] = authz.WatchedQueue{Queue: w.monitor, Places: w.places}
+		in[settings.Name] = authz.WatchedQueue{Queue: w.monitor.View(limitsOf(settings)), Places: w.places}
 	}
 	starting.Wait()
-	gone := maps.Clone(q.watched)
-	maps.DeleteFunc(gone, func(name string, _ *watchedQueue) bool { return next[name] != nil })
+	before := q.watched
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, settings := range want {
-		next[settings.Name].settings = settings
-	}
 	q.watched = next
 	return in, func() {
-		for _, w := range gone {
-			w.end()
+		for _, settings := range want {
+			next[settings.Name].monitor.SetLimits(limitsOf(settings))
+		}
+		for name, w := range before {
+			if next[name] == nil {
+				w.end()
+			}
 		}
 	}
 }
 
 // watch builds the parts of a queue. It starts nothing.
 func (q *queues) watch(settings policy.Queue) *watchedQueue {
-	log, w := q.log, &watchedQueue{series: &series{Registerer: q.reg}}
+	log, w := q.log, &watchedQueue{name: settings.Name, series: &series{Registerer: q.reg}}
 	var reg prometheus.Registerer = w.series
 	if q.cfg.PolicyFile != "" { // without a file there is one queue, whose series have no such label
 		reg = prometheus.WrapRegistererWith(prometheus.Labels{queueLabel: settings.Name}, reg)
@@ -173,7 +173,7 @@ func (q *queues) problems() (lines []string) {
 	for _, w := range q.all() {
 		of := ""
 		if q.cfg.PolicyFile != "" {
-			of = w.settings.Name + ": "
+			of = w.name + ": "
 		}
 		if w.monitor.State() == backpressure.StateUnknown {
 			lines = append(lines, of+"queue: state unknown, QUEUE_FAILURE_MODE="+string(q.cfg.Authz.QueueFailureMode)+" decides")

@@ -26,11 +26,11 @@ func TestUnreservedPlaces(t *testing.T) {
 		if q.Unreserved() < 1 || q.Unreserved() >= q.MaxPending {
 			continue // a mistake in a file
 		}
-		m.SetLimits(limitsOf(q))
-		if got := m.Place(backpressure.Asker{}).Limit; got != q.Unreserved() {
+		v := m.View(limitsOf(q))
+		if got := v.Place(backpressure.Asker{}).Limit; got != q.Unreserved() {
 			t.Fatalf("%+v: %d places without the reserve, but config says %d", q, got, q.Unreserved())
 		}
-		if got := m.Place(backpressure.Asker{Reserved: true}).Limit; got != q.MaxPending {
+		if got := v.Place(backpressure.Asker{Reserved: true}).Limit; got != q.MaxPending {
 			t.Fatalf("%+v: %d places with the reserve", q, got)
 		}
 	}

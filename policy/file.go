@@ -49,12 +49,15 @@ type Queue struct {
 // Unreserved is the number of waiting jobs at which the queue is full for callers whose tier
 // may not use the reserve.
 func (q Queue) Unreserved() int {
-	return q.MaxPending - int(math.Ceil(q.Reserve.Share*float64(q.MaxPending)-rounding))
+	if q.Reserve.Share == 0 {
+		return q.MaxPending
+	}
+	return min(int(math.Floor((1-q.Reserve.Share)*float64(q.MaxPending)*(1+rounding))), q.MaxPending-1)
 }
 
 // rounding is how close to a whole number a number is taken for it. Decimal shares are not
 // exact in binary: 10 × 0.9 is 9, not a little more.
-const rounding = 1e-9
+const rounding = 1e-12
 
 // Reserve is the part of both thresholds of a queue that only some tiers may use.
 type Reserve struct {

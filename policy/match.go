@@ -20,7 +20,7 @@ import (
 //  2. without parameters (;…) and control characters at the end of a segment, and without
 //     the ".." that lead above the root,
 //  3. the same, with all ".." resolved,
-//  4. the second, where an escaped slash (%2F) belongs to its segment.
+//  4. the second, where an escaped slash or dot (%2F, %2E) is text of its segment.
 //
 // If the readings fall under different policies, the one that comes first in the file
 // counts. So it does for a path that can't be read.
@@ -38,7 +38,7 @@ func (s *Set) Match(method, path string) *Policy {
 		return s.first
 	}
 	readings := [][]string{segmentsAsTheyAre(decoded), segmentsCut(decoded), segmentsResolved(decoded)}
-	if strings.Count(raw, "/") != strings.Count(decoded, "/") {
+	if decoded != raw {
 		readings = append(readings, segmentsApart(raw))
 	}
 	best := unguarded
@@ -149,17 +149,25 @@ func segmentsAsTheyAre(path string) []string {
 	return out
 }
 
-func segmentsCut(path string) []string { return segmentsRead(path, cut) }
-
-// segmentsApart decodes each segment by itself, so that a segment may contain a slash.
+// segmentsApart decodes each segment by itself, so that a segment may contain a slash, or
+// be a dot.
 func segmentsApart(path string) []string {
-	return segmentsRead(path, func(segment string) string { return cut(Unescape(segment)) })
-}
-
-func segmentsRead(path string, read func(string) string) []string {
 	var out []string
 	for segment := range strings.SplitSeq(path, "/") {
-		segment = read(segment)
+		if segment == "." {
+			continue
+		}
+		if segment = cut(Unescape(segment)); segment != "" {
+			out = append(out, segment)
+		}
+	}
+	return out
+}
+
+func segmentsCut(path string) []string {
+	var out []string
+	for segment := range strings.SplitSeq(path, "/") {
+		segment = cut(segment)
 		if segment == "" || segment == "." || segment == ".." && len(out) == 0 {
 			continue
 		}
@@ -191,17 +199,17 @@ func cut(segment string) string {
 
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
-// escaped returns the path of segments in escaped form if one of them is ".." or contains a
-// slash.
+// escaped returns the path of segments in escaped form if the mux would read it in another
+// way: if one of them is a dot or two, or contains a slash.
 func escaped(segments []string) string {
-	if !slices.ContainsFunc(segments, func(s string) bool { return s == ".." || strings.Contains(s, "/") }) {
+	if !slices.ContainsFunc(segments, func(s string) bool { return s == "." || s == ".." || strings.Contains(s, "/") }) {
 		return ""
 	}
 	var b strings.Builder
 	for _, segment := range segments {
 		b.WriteByte('/')
-		if segment == ".." {
-			b.WriteString("%2E%2E")
+		if segment == "." || segment == ".." {
+			b.WriteString(strings.Repeat("%2E", len(segment)))
 		} else {
 			b.WriteString(url.PathEscape(segment))
 		}

@@ -146,7 +146,7 @@ func TestMatchPatterns(t *testing.T) {
 		"a segment": {
 			[][]string{{"/models/{model}/generate"}, {"/models/{model}"}}, "POST",
 			map[string]string{
-				"/models/small/generate": "a", "/models/small": "b", "/models": "", "/models/small/": "b", "/models/a%2fb/generate": "a",
+				"/models/small/generate": "a", "/models/small": "b", "/models": "", "/models/small/": "b", "/models/%2e/generate": "a", "/models/%2E%2E/generate": "a", "/models/./generate": "b", "/models/a%2fb/generate": "a",
 				"/models/%2e%2e/generate": "a", "/models/a%20b/generate": "a", "/models//generate": "b", "/models/x/../generate": "b",
 				"/models/x;v=1/generate": "a", "/models/\xff/generate": "a", "/models/%/generate": "a",
 			},

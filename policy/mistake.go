@@ -24,20 +24,29 @@ func (m Mistake) Error() string {
 	return fmt.Sprintf("%d:%d: %s", m.Line, m.Column, m.Text)
 }
 
-// maxMistakes is how many mistakes are listed. The others are counted.
-const maxMistakes = 20
+const (
+	// maxMistakes is how many mistakes are listed. The others are counted.
+	maxMistakes = 20
+	// maxTexts is how many mistakes get a text. It bounds what a file of nothing but
+	// mistakes costs.
+	maxTexts = 1_000
+)
 
 // mistakes collects what is wrong with a file.
 type mistakes []Mistake
 
 // add takes down a mistake at a node. Values in the text are cut; see [quote].
 func (m *mistakes) add(n *yaml.Node, format string, args ...any) {
+	if len(*m) >= maxTexts {
+		*m = append(*m, Mistake{})
+		return
+	}
 	*m = append(*m, Mistake{n.Line, n.Column, fmt.Sprintf(format, args...)})
 }
 
 // list returns the mistakes in the order of the file.
 func (m mistakes) list() []Mistake {
-	slices.SortStableFunc(m, func(a, b Mistake) int {
+	slices.SortStableFunc(m[:min(len(m), maxTexts)], func(a, b Mistake) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 	if more := len(m) - maxMistakes; more > 0 {

@@ -18,7 +18,7 @@ const (
 	maxFile = 16 << 20
 	// maxNodes bounds the memory that a file needs while it is read: a key, a value or an
 	// item of a list takes about 200 bytes. Characters that separate them are counted.
-	maxNodes = 2_000_000
+	maxNodes = 750_000
 )
 
 // Read reads and parses the file at path. Errors name the file, and line and column if
@@ -90,8 +90,9 @@ func load(content []byte) (*yaml.Node, *Mistake) {
 		return nil, invalidUTF8(content)
 	}
 	nodes := 0
-	for _, c := range content {
-		if strings.IndexByte("\n,:[{", c) >= 0 {
+	for i, c := range content {
+		// A colon alone is a part of a value, such as an address.
+		if strings.IndexByte("\n,[{", c) >= 0 || c == ':' && (i+1 == len(content) || strings.IndexByte(" \t\r\n", content[i+1]) >= 0) {
 			nodes++
 		}
 	}

@@ -143,7 +143,7 @@ func TestMistakes(t *testing.T) {
 		"UTF-16":              {"\xff\xfea\x00:\x00 \x001\x00", "1:1: the file is not UTF-8 here"},
 		"a control character": {"a: \x01\n", "the file is not YAML: control characters are not allowed (value: 1)"},
 		"too large":           {strings.Repeat("#", 16<<20+1), "the file is larger than 16 MiB"},
-		"too many nodes":      {strings.Repeat("[],", 2_000_001), "the file has more than 2,000,000 keys, values and lines"},
+		"too many nodes":      {strings.Repeat("[],", 750_001), "the file has more than 750,000 keys, values and lines"},
 		"too deep":            {strings.Repeat("[", 100_000), "1:10001: the file is not YAML: exceeded max depth of 10000"},
 		"a long pattern": {
 			"policies: {a: {match: [/" + strings.Repeat("a", 1000) + "], buckets: [{per: ip, burst: 1, rate: 1/m}]}}\n",
@@ -285,7 +285,7 @@ func TestRead(t *testing.T) {
 	}
 	bad := write("bad.yaml", "tier: {}\npolicies:\n  a: {}\n")
 	empty := write("empty.yaml", "")
-	large := write("large.yaml", strings.Repeat("# 10 MB\n", 10<<20/8)+everything)
+	large := write("large.yaml", strings.Repeat("# "+strings.Repeat("x", 77)+"\n", 10<<20/80)+everything)
 	if _, errs := policy.Read(large); len(errs) > 0 {
 		t.Errorf("10 MB: %v", errs)
 	}

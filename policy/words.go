@@ -148,6 +148,7 @@ func (q Queue) words(say func(string, ...any)) {
 		say("queue %s: for callers of other tiers than %s, full when %s", q.Name, strings.Join(q.Reserve.Tiers, ", "), strings.Join(full, ", or "))
 	}
 	if q.FairShare > 0 {
+		say("queue %s: from %s jobs on nobody is admitted: one job more is nobody's share", q.Name, group(int64(q.MaxPending)-int64(math.Ceil(1/q.FairShare-rounding))))
 		say("queue %s: a caller has at most %s × the free places; alone %s jobs", q.Name, float(q.FairShare), group(int64(q.alone(q.MaxPending))))
 		if q.Reserve.Share > 0 {
 			say("queue %s: for callers of other tiers, alone %s jobs", q.Name, group(int64(q.alone(q.Unreserved()))))

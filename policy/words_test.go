@@ -34,6 +34,7 @@ off: all callers together: plain 1 at once, then 1 an hour; premium 3 at once, t
 off: shadow mode: limits and queue deny nothing, and record what they would deny
 queue default: full when 40 jobs wait, or the oldest has waited for 10m
 queue default: for callers of other tiers than premium, full when 32 jobs wait, or the oldest has waited for 8m
+queue default: from 39 jobs on nobody is admitted: one job more is nobody's share
 queue default: a caller has at most 1 × the free places; alone 20 jobs
 queue default: for callers of other tiers, alone 16 jobs
 queue two: full when the oldest has waited for 1m30s

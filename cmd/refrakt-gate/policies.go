@@ -43,7 +43,8 @@ func (c Config) fits(file *policy.File) (mistakes []error) {
 	if len(file.Queues) > 0 && c.QueueURL == "" {
 		mistakes = append(mistakes, fmt.Errorf("POLICY_FILE: %s has queues: set QUEUE_URL, the Redis that they are in", c.PolicyFile))
 	}
-	if policy.Compile(file).HasUsers() && !slices.Contains(c.Authz.UserSources, authz.UserJWT) {
+	byUser := func(c policy.Caller) bool { return c.User != "" }
+	if slices.ContainsFunc(file.Callers, byUser) && !slices.Contains(c.Authz.UserSources, authz.UserJWT) {
 		mistakes = append(mistakes, fmt.Errorf("POLICY_FILE: %s has callers by user, which are verified users: add jwt to USER_ID_SOURCES, and have Envoy verify tokens", c.PolicyFile))
 	}
 	return mistakes
@@ -192,14 +193,18 @@ func same(a, b fs.FileInfo) bool {
 // reload reads the file and puts it in force, if it has no mistake and says something new.
 func (r *reloader) reload() {
 	info, err := os.Stat(r.cfg.PolicyFile)
+	r.read, r.seen = nil, nil // what can't be read is looked at again
 	if err != nil {
 		r.fail(err)
 		return
 	}
-	r.read, r.seen = info, info
 	file, mistakes := r.cfg.readPolicies()
-	if len(mistakes) > 0 {
-		r.fail(errors.Join(mistakes...))
+	err = errors.Join(mistakes...)
+	if _, unread := errors.AsType[*fs.PathError](err); !unread {
+		r.read, r.seen = info, info
+	}
+	if err != nil {
+		r.fail(err)
 		return
 	}
 	if !reflect.DeepEqual(file, r.now) {

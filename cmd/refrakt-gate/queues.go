@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/refrakt-hub/refrakt-gate/authz"
 	"github.com/refrakt-hub/refrakt-gate/backpressure"
@@ -159,13 +159,13 @@ func stoppable(ctx context.Context, run func(func() error)) func(func(context.Co
 	}
 }
 
-// sample looks at each queue once.
+// sample looks at each queue once, at all of them at the same time.
 func (q *queues) sample(ctx context.Context) error {
-	var errs []error
+	var sampling errgroup.Group
 	for _, w := range q.all() {
-		errs = append(errs, w.monitor.Sample(ctx))
+		sampling.Go(func() error { return w.monitor.Sample(ctx) })
 	}
-	return errors.Join(errs...)
+	return sampling.Wait()
 }
 
 // problems lists what keeps the gate from seeing the queues, in words.

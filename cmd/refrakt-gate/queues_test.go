@@ -21,7 +21,7 @@ func TestUnreservedPlaces(t *testing.T) {
 	m := backpressure.NewMonitor(backpressure.Config{}, backpressure.Limits{}, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 100_000 {
-		q := policy.Queue{MaxPending: 1 + random.IntN(1+random.IntN(100_000))}
+		q := policy.Queue{MaxPending: 1 + random.IntN(1+random.IntN(1_000_000_000))}
 		q.Reserve.Share = float64(1+random.IntN(999)) / 1000
 		if q.Unreserved() < 1 || q.Unreserved() >= q.MaxPending {
 			continue // a mistake in a file

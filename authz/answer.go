@@ -56,7 +56,8 @@ func addBucket(reply *envoy.Reply, d *Decision, form HeaderForm) {
 	switch form {
 	case HeadersDraft:
 		name := d.Buckets[r.Bucket].name
-		if r.Fallback { // the limits of this process are others; the store tells one of them
+		if r.Fallback && r.Limit != d.Buckets[r.Bucket].limits[d.Charged.tier] {
+			// The limits of this process are others, and the store tells this one.
 			value = appendQuotaPolicy(value, name, r.Limit)
 		} else {
 			value = append(value, d.Told...)

@@ -17,6 +17,8 @@ type metrics struct {
 	unknownIP      prometheus.Counter
 	duration       prometheus.Histogram
 	shadow         *prometheus.GaugeVec
+
+	gone []string // policies before the newest rules; see forget
 }
 
 // newMetrics registers the series. Some of them ask s at each scrape.
@@ -129,9 +131,10 @@ func (m *metrics) show(r *rules) {
 	}
 }
 
-// forget drops the series of policies that are no longer there.
-func (m *metrics) forget(before, now *rules) {
-	for _, name := range before.names() {
+// forget drops the series of policies that are no longer there. Requests under way can make
+// some again, so it drops those of the time before, too.
+func (m *metrics) forget(before []string, now *rules) {
+	for _, name := range append(before, m.gone...) {
 		if now.set.Named(name) != nil {
 			continue
 		}
@@ -139,4 +142,5 @@ func (m *metrics) forget(before, now *rules) {
 			vec.DeletePartialMatch(prometheus.Labels{"policy": name})
 		}
 	}
+	m.gone = before
 }

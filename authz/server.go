@@ -77,12 +77,12 @@ func New(cfg Config, in Rules, limiter Limiter, reg prometheus.Registerer, log *
 }
 
 // Use puts other rules in force for the requests to come. Requests under way keep the
-// rules that they began with.
+// rules that they began with. It must not be called twice at the same time.
 func (s *Server) Use(in Rules) {
 	to := s.newRules(in)
 	s.metrics.show(to)
 	if before := s.rules.Swap(to); before != nil {
-		s.metrics.forget(before, to)
+		s.metrics.forget(before.names(), to)
 	}
 }
 

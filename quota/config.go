@@ -10,7 +10,7 @@ type Config struct {
 	FallbackShare float64 `env:"RATE_LIMIT_FALLBACK_SHARE" envDefault:"1"`
 }
 
-// minShare keeps the interval of a scaled limit far below the longest time.Duration.
+// minShare is far below any number of replicas that there is.
 const minShare = 1e-6
 
 // Validate returns every mistake, each beginning with its variable's name.

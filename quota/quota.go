@@ -8,6 +8,8 @@ package quota
 import (
 	"context"
 	"math"
+	"math/big"
+	"strconv"
 	"time"
 )
 
@@ -30,10 +32,10 @@ func (l Limit) Span() time.Duration { return time.Duration(l.Capacity) * l.Inter
 // at most 1). The capacity stays at least 1. Half of 10 tokens, one each 10 s, is 5
 // tokens, one each 20 s.
 func (l Limit) Scaled(share float64) Limit {
-	return Limit{
-		Capacity: max(1, floor(float64(l.Capacity)*share)),
-		Interval: ceil(float64(l.Interval) / share),
-	}
+	capacity := max(1, floor(float64(l.Capacity)*share))
+	// A bucket never takes longer to fill than a time can be.
+	longest := float64(math.MaxInt64/2) / float64(capacity)
+	return Limit{Capacity: capacity, Interval: ceil(min(longest, float64(l.Interval)/share))}
 }
 
 // Limits returns the limits of one bucket for several tiers of callers. Each tier
@@ -46,8 +48,11 @@ func (l Limit) Scaled(share float64) Limit {
 func Limits(capacity, count int64, unit time.Duration, factors ...float64) []Limit {
 	limits := make([]Limit, len(factors))
 	for i, f := range factors {
-		f = max(1, f)
-		limits[i] = Limit{max(capacity, floor(float64(capacity)*f)), ceil(float64(unit) / (float64(count) * f))}
+		// The factor is the decimal number that it is written as, and all is exact: in binary
+		// 10 × 2.3 is 22.999….
+		factor, _ := new(big.Rat).SetString(strconv.FormatFloat(max(1, f), 'f', -1, 64))
+		rate := new(big.Rat).Mul(factor, big.NewRat(count, int64(unit)))
+		limits[i] = Limit{wholes(new(big.Rat).Mul(factor, big.NewRat(capacity, 1)), 0), time.Duration(wholes(rate.Inv(rate), 1))}
 	}
 	// An empty bucket of the first tier must stay empty when its caller gets another tier.
 	// Many short intervals, each rounded up, can add up to more than an interval of that
@@ -55,10 +60,19 @@ func Limits(capacity, count int64, unit time.Duration, factors ...float64) []Lim
 	plain := &limits[0]
 	for _, l := range limits[1:] {
 		if l.Span()-plain.Span() >= l.Interval {
-			plain.Interval = ceil(float64(l.Span()) / float64(plain.Capacity))
+			plain.Interval = (l.Span() + time.Duration(plain.Capacity) - 1) / time.Duration(plain.Capacity)
 		}
 	}
 	return limits
+}
+
+// wholes is x, at least 0, rounded down, plus up if x is no whole number.
+func wholes(x *big.Rat, up int64) int64 {
+	down, rest := new(big.Int).QuoRem(x.Num(), x.Denom(), new(big.Int))
+	if rest.Sign() == 0 {
+		return down.Int64()
+	}
+	return down.Int64() + up
 }
 
 // MaxDebt is the most that a bucket with these limits can owe, whatever the tier.

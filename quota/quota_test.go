@@ -93,7 +93,7 @@ func TestLimitsHold(t *testing.T) {
 		what := fmt.Sprintf("Limits(%d, %d, %v, %v) = %+v", capacity, count, unit, factors, limits)
 		for i, l := range limits {
 			asked, rate := float64(count)*max(1, factors[i]), float64(unit)/float64(l.Interval)
-			if rate > asked*(1+1e-8) || rate < asked*0.999 {
+			if rate > asked*(1+1e-15) || rate < asked*0.999 {
 				t.Fatalf("%s: a rate of %v, want at most %v and at least 99.9 %% of it", what, rate, asked)
 			}
 			if i == 0 && l.Capacity != capacity || l.Capacity < capacity {
@@ -117,6 +117,28 @@ func TestScaled(t *testing.T) {
 	for share, want := range tests {
 		if got := l.Scaled(share); got != want {
 			t.Errorf("Scaled(%v) = %+v, want %+v", share, got, want)
+		}
+	}
+}
+
+// TestScaledNeverOverflows: a bucket that fills in two years, at the smallest share.
+func TestScaledNeverOverflows(t *testing.T) {
+	for _, l := range []quota.Limit{{Capacity: 1, Interval: 24 * time.Hour}, {Capacity: 730, Interval: 24 * time.Hour}, {Capacity: 1_000_000, Interval: time.Minute}} {
+		got := l.Scaled(1e-6)
+		if got.Interval <= 0 || got.Span() < got.Interval || got.Span() <= 0 {
+			t.Errorf("%+v: %+v, span %v", l, got, got.Span())
+		}
+	}
+}
+
+// TestLimitsAreExact: the interval is what was asked for, rounded up to a nanosecond, also where that is no double.
+func TestLimitsAreExact(t *testing.T) {
+	for want, got := range map[time.Duration]quota.Limit{
+		24 * time.Hour: quota.Limits(1, 1, 24*time.Hour, 1)[0], 12342857142858: quota.Limits(1, 7, 24*time.Hour, 1)[0],
+		8640 * time.Second: quota.Limits(10, 1, 24*time.Hour, 1, 10)[1], 3333333334: quota.Limits(10, 6, time.Minute, 1, 3)[1],
+	} {
+		if got.Interval != want {
+			t.Errorf("%v, want %v", got.Interval, want)
 		}
 	}
 }

@@ -113,7 +113,8 @@ local function sharing(order, counts)
         held = (tonumber(redis.call('ZSCORE', counts, caller)) or 0) + 1
       end
       if held > most then
-        local first = redis.call('LPOS', order, caller, 'MAXLEN', 1024) or math.min(length, 1024) - 1
+        -- Farther back, its oldest job stands in front of its others at the latest.
+        local first = redis.call('LPOS', order, caller, 'MAXLEN', 1024) or math.max(0, length - held + 1)
         return first + 1 + math.max(0, pending - length)
       end
       redis.call('ZINCRBY', counts, 1, caller)

@@ -251,6 +251,40 @@ callers:
 	}
 }
 
+// TestDeniedInShadow: the shadow mode of a policy is for its limits and its queue, not for callers that are denied.
+func TestDeniedInShadow(t *testing.T) {
+	const text = `
+policies: {tried: {match: [/tried], shadow: true, buckets: [{per: ip, burst: 1, rate: 1/d}]}}
+callers: [{ip: 192.0.2.66, then: deny}]
+`
+	s := New(withUsers(t), rulesOf(t, text, nil), quota.NewMemory(), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	if got := statusOf(request(t, s, "GET", "/tried", "192.0.2.66")); got != 403 {
+		t.Errorf("got %d, want 403", got)
+	}
+}
+
+// TestWindowsOfUsers: each bucket of a user has a key of its own.
+func TestWindowsOfUsers(t *testing.T) {
+	const text = `
+policies:
+  run:
+    match: [/run]
+    buckets: [{per: user, burst: 9, rate: 1/s}, {per: user, burst: 9, rate: 1/m, name: minute}, {per: ip, burst: 9, rate: 1/h, name: hour}, {per: ip, burst: 9, rate: 1/d, name: day}]
+`
+	var asked []quota.Bucket
+	s := New(withUsers(t), rulesOf(t, text, nil), recording{quota.NewMemory(), &asked}, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	request(t, s, "GET", "/run", "203.0.113.1", line{"x-user-id", "ann"})
+	var before []string
+	for _, b := range asked {
+		key, subject, _ := strings.Cut(strings.TrimPrefix(b.Key, "refrakt:gate:bucket:"), ":")
+		kind, _, _ := strings.Cut(subject, ":")
+		before = append(before, key+" "+kind)
+	}
+	if got, want := strings.Join(before, ", "), "run user, run/minute user, run/hour ip, run/day ip"; got != want {
+		t.Errorf("asked %s, want %s", got, want)
+	}
+}
+
 // sharing is a queue that refuses everybody for its share, and notes who asks.
 type sharing struct {
 	fakeQueue

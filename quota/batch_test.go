@@ -351,3 +351,31 @@ func TestBatchedConcurrently(t *testing.T) {
 		t.Errorf("%d calls for %d takes of %d callers at once", calls, callers*asks, 2*callers)
 	}
 }
+
+// TestRunOf: requests are one run only if they differ in keys and callers alone.
+func TestRunOf(t *testing.T) {
+	queue := &Queue{}
+	base := Request{Buckets: []Bucket{{Key: "a", Limit: oneToken, MaxDebt: time.Hour}}, Place: Place{Mode: PlaceRequired, Queue: queue, Limit: 40, Share: 1, Caller: "a"}}
+	for what, tt := range map[string]struct {
+		change func(*Request)
+		runs   int
+	}{
+		"another key":       {func(r *Request) { r.Buckets[0].Key = "b" }, 2},
+		"another caller":    {func(r *Request) { r.Place.Caller = "b" }, 2},
+		"another limit":     {func(r *Request) { r.Buckets[0].Limit.Capacity++ }, 1},
+		"another most":      {func(r *Request) { r.Buckets[0].MaxDebt++ }, 1},
+		"one bucket more":   {func(r *Request) { r.Buckets = append(r.Buckets, r.Buckets[0]) }, 1},
+		"recorded":          {func(r *Request) { r.Recorded = true }, 1},
+		"another mode":      {func(r *Request) { r.Place.Mode = PlaceIfKnown }, 1},
+		"another queue":     {func(r *Request) { r.Place.Queue = &Queue{} }, 1},
+		"another threshold": {func(r *Request) { r.Place.Limit++ }, 1},
+		"another share":     {func(r *Request) { r.Place.Share++ }, 1},
+	} {
+		other := base
+		other.Buckets = slices.Clone(base.Buckets)
+		tt.change(&other)
+		if got := runOf([]*member{{req: base}, {req: other}}); got != tt.runs {
+			t.Errorf("%s: a run of %d, want %d", what, got, tt.runs)
+		}
+	}
+}

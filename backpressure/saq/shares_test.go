@@ -195,6 +195,17 @@ func TestShareKeys(t *testing.T) {
 		if left := q.rdb.TTL(t.Context(), key).Val(); left < 6*24*time.Hour {
 			t.Errorf("%s lasts %v", key, left)
 		}
+		must(t, q.rdb.Expire(t.Context(), key, time.Minute).Err())
+	}
+	// Each window renews them.
+	shiftWindow(t, q.rdb, -longWindow)
+	if !q.ask(limit, 8, "ip:1").Admitted {
+		t.Fatal("not admitted")
+	}
+	for _, key := range []string{order, counts} {
+		if left := q.rdb.TTL(t.Context(), key).Val(); left < 6*24*time.Hour {
+			t.Errorf("%s lasts %v after another window", key, left)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caarlos0/env/v11"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/refrakt-hub/refrakt-gate/internal/metrictest"
@@ -59,6 +60,29 @@ func TestPolicyFileMistakes(t *testing.T) {
 		}
 		if n := strings.Count(stderr, "\n  "); n != len(tt.want) {
 			t.Errorf("%s: %d mistakes, want %d:\n%s", name, n, len(tt.want), stderr)
+		}
+	}
+}
+
+// TestReplacedSettings: none of the settings that a policy file stands for may be set beside it.
+func TestReplacedSettings(t *testing.T) {
+	path := policyFile(t, onePolicy)
+	params, err := env.GetFieldParams(new(policy.Environment))
+	must(t, err)
+	names := []string{"SWITCHES_FILE"}
+	for _, p := range params {
+		names = append(names, p.Key)
+	}
+	if len(names) < 10 {
+		t.Fatalf("only %v", names)
+	}
+	for _, name := range names {
+		if name == "" {
+			continue
+		}
+		_, _, stderr := runCLI(t, []string{"POLICY_FILE=" + path, name + "=1"}, "config")
+		if !strings.Contains(stderr, "\n  "+name+": unset it: POLICY_FILE is set") {
+			t.Errorf("%s beside POLICY_FILE: %s", name, stderr)
 		}
 	}
 }
@@ -200,6 +224,9 @@ func TestReload(t *testing.T) {
 	r.write(t, named("d"))
 	r.reload()
 	r.want(t, "SIGHUP", []string{"b", "d"}, true)
+	if got := metrictest.Value(t, r.reg, "refrakt_gate_policy_reload_success_timestamp_seconds"); got <= began {
+		t.Errorf("the time of the last success is still %v", got)
+	}
 	looks(2)
 	r.want(t, "what SIGHUP has read", []string{"b", "d"}, true)
 }
@@ -212,6 +239,27 @@ func TestReloadWarns(t *testing.T) {
 	if want := "POLICY_FILE may not say what is meant: policy a limits users only"; !strings.Contains(r.log.String(), want) {
 		t.Errorf("no %q in:\n%s", want, r.log)
 	}
+}
+
+// TestReloadOfAFileThatWasAway: a file that was away for a moment counts again, though it is the same.
+func TestReloadOfAFileThatWasAway(t *testing.T) {
+	r := newReloads(t, policyFile(t, named("a")))
+	r.look()
+	r.look()
+	away := r.path + ".away"
+	must(t, os.Rename(r.path, away))
+	r.reload()
+	r.want(t, "away", nil, false)
+	must(t, os.Rename(away, r.path))
+	r.look()
+	r.look()
+	r.want(t, "back again", nil, true)
+
+	must(t, os.Remove(r.path))
+	must(t, os.Mkdir(r.path, 0o700))
+	r.look()
+	r.look()
+	r.want(t, "a folder", nil, false)
 }
 
 // TestReloadOfAConfigMap: Kubernetes mounts a ConfigMap as links to a folder and swaps one link.

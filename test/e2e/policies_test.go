@@ -209,20 +209,22 @@ const reloads = 1000
 
 // version is a policy file whose number a client sees in the headers. Every other one has a queue of its own.
 func version(n int) string {
-	queue, policies := "", ""
+	// Both states of the queue, in which 50 jobs wait, let all requests pass; half of one and half of the other do not.
+	queue, policies, jobs := "", "", "{max_pending: 100}"
 	if n%2 == 1 {
+		jobs = "{max_pending: 10, shadow: true}"
 		queue = fmt.Sprintf("  extra%d: {max_pending: 10}\n", n%4)
 		policies = fmt.Sprintf("  extra%d: {match: [/extra], queue: extra%d, becomes_job: true}\n", n, n%4)
 	}
 	return fmt.Sprintf(`
 queues:
-  jobs: {max_pending: %d}
+  jobs: %s
 %spolicies:
   seen: {match: [/seen], queue: jobs, buckets: [{per: ip, burst: %d, rate: 100/s}]}
   shut: {match: [/shut], buckets: [{per: ip, burst: %d, rate: 100/s}]}
 %scallers:
 - {ip: 192.0.2.66, then: deny}
-`, 40+n%7, queue, 100_000+n, 100_000+n, policies)
+`, jobs, queue, 100_000+n, 100_000+n, policies)
 }
 
 // TestReloadsUnderTraffic: a thousand changes of the file while requests come. No request is decided by a state older
@@ -233,6 +235,11 @@ func TestReloadsUnderTraffic(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "policies.yaml")
 	writePolicies(t, file, version(0))
 	api := e2e.StartStrangersAPI(t, redis.URL(), nil)
+	for n := range 50 {
+		if err := redis.Client(t).RPush(t.Context(), "saq:jobs:queued", fmt.Sprint(n)).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	gate := e2e.StartGate(t, map[string]string{"POLICY_FILE": file, "QUEUE_URL": redis.URL()})
 	envoy := e2e.StartEnvoy(t, e2e.AllPathsConfig(t), api.Addr, gate.GRPC)
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -435,10 +436,23 @@ func TestNothingPrivateInLogs(t *testing.T) {
 // BenchmarkCheck is a request by each codec: allowed, with the buckets in memory, and
 // refused because the queue is full.
 func BenchmarkCheck(b *testing.B) {
-	for name, queue := range map[string]Queue{"allowed": nil, "shed": full{}} {
+	for _, tt := range []struct {
+		name    string
+		queue   Queue
+		callers int // exceptions for other callers
+	}{{"allowed", nil, 0}, {"allowed with 100,000 exceptions", nil, 100_000}, {"shed", full{}, 0}} {
 		cfg := config(b)
 		cfg.RunBurst, cfg.RunPerMinute, cfg.PremiumMultiplier = 1_000_000, 30_000, 1
-		s := serve(cfg, quota.NewMemory(), queue, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		rules, name := preset(cfg.Environment, tt.queue), tt.name
+		if tt.callers > 0 {
+			file := *rules.Policies.File()
+			for i := range tt.callers {
+				ip := netip.AddrFrom4([4]byte{100, byte(i >> 16), byte(i >> 8), byte(i)})
+				file.Callers = append(file.Callers, policy.Caller{IP: netip.PrefixFrom(ip, 32), Then: policy.Treatment{Deny: true}})
+			}
+			rules.Policies = policy.Compile(&file)
+		}
+		s := New(cfg.Config, rules, quota.NewMemory(), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 		requests := make([][]byte, 1000)
 		for i := range requests {
 			requests[i] = encode(b, checkRequest("10.0.0.1", "/run?a=1", true,

@@ -137,7 +137,10 @@ func redisFaults() []Fault {
 		},
 		{
 			Name: "redis-slow", What: "each answer of Redis comes 300 ms late", Away: true, Buckets: 2, Beyond: true,
-			Hurt: func(tb testing.TB, w *World) { w.Spoil(tb, "latency", `{"latency": 300}`) }, Heal: mend,
+			Hurt: func(tb testing.TB, w *World) {
+				w.Spoil(tb, "latency", `{"latency": 300}`)
+				w.Reconnect(tb)
+			}, Heal: mend,
 		},
 		{
 			Name: "redis-resets", What: "each connection to Redis is reset as soon as it is used", Away: true, Buckets: 2, Beyond: true,

@@ -42,6 +42,7 @@ type World struct {
 	Cluster  *redistest.Cluster  // nil: none
 
 	proxy    *toxiproxy.Proxy
+	upstream string // the address of Redis behind the proxy
 	clock    string // file that Redis reads its offset from; "" is none
 	config   string // Envoy's
 	settings map[string]string
@@ -86,7 +87,7 @@ func NewWorld(tb testing.TB, config string, setup Setup) *World {
 	if setup.Sentinel {
 		w.settings["QUEUE_URL"] = w.Sentinel.URL()
 	} else {
-		w.proxy = proxy(tb, addr)
+		w.proxy, w.upstream = proxy(tb, addr), addr
 		w.settings["QUEUE_URL"] = "redis://" + w.proxy.Listen
 	}
 	if setup.Cluster {
@@ -153,6 +154,13 @@ func (w *World) Spoil(tb testing.TB, kind, attributes string) {
 	if _, err := w.proxy.Toxics.AddToxicJson(strings.NewReader(toxic)); err != nil {
 		tb.Fatalf("add %s to the proxy: %v", toxic, err)
 	}
+}
+
+// Reconnect ends the connections of the gates. The proxy may not put a toxic on a connection that is busy at that moment;
+// those that come after it have the toxic.
+func (w *World) Reconnect(tb testing.TB) {
+	tb.Helper()
+	must(tb, w.Direct.ClientKillByFilter(tb.Context(), "LADDR", w.upstream).Err())
 }
 
 // Mend takes all toxics away.

@@ -203,7 +203,7 @@ func (m *Monitor) Sample(ctx context.Context) error {
 	return nil
 }
 
-var errUnused = errors.New("requests that become jobs are let through, but no job and no worker was ever seen: is QUEUE_NAME the name that the application uses?")
+var errUnused = errors.New("requests that become jobs are let through, but no job and no worker was ever seen: is QUEUE_NAME, or the name in POLICY_FILE, the name that the application uses?")
 
 // Problem says in words what keeps the monitor from seeing the queue though Redis
 // answers; empty if nothing does.

@@ -13,6 +13,7 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/refrakt-hub/refrakt-gate/backpressure"
 	"github.com/refrakt-hub/refrakt-gate/envoy"
@@ -50,6 +51,7 @@ type Server struct {
 	callers    identifier
 	limiter    Limiter
 	metrics    *metrics
+	tracer     trace.Tracer // nil: no Check is traced
 	log        *slog.Logger
 	rules      atomic.Pointer[rules]
 	complaints complaints
@@ -63,12 +65,13 @@ var (
 	_ envoy.Checker              = (*Server)(nil)
 )
 
-// New returns a server that decides by these rules.
-func New(cfg Config, in Rules, limiter Limiter, reg prometheus.Registerer, log *slog.Logger) *Server {
+// New returns a server that decides by these rules. A nil tracer makes no spans.
+func New(cfg Config, in Rules, limiter Limiter, tracer trace.Tracer, reg prometheus.Registerer, log *slog.Logger) *Server {
 	s := &Server{
 		cfg:     cfg,
 		callers: newIdentifier(cfg),
 		limiter: limiter,
+		tracer:  tracer,
 		log:     log,
 	}
 	s.metrics = newMetrics(reg, s, cfg.UserSources)
@@ -121,10 +124,14 @@ func (s *Server) check(ctx context.Context, read func() (envoy.Request, error), 
 	var r envoy.Request
 	var unreadable error
 	var out outcome
+	var span trace.Span // nil: this Check is not traced
 	rules := s.rules.Load()
 	d := &Decision{Policy: rules.first.name, Reason: ReasonOK} // until the policy is known
 	decided := s.guard(ctx, "deciding", func() {
 		if r, unreadable = read(); unreadable == nil {
+			if s.tracer != nil {
+				ctx, span = startSpan(ctx, s.tracer, start, r)
+			}
 			s.decide(ctx, rules, r, d, overloaded)
 		}
 	})
@@ -152,6 +159,9 @@ func (s *Server) check(ctx context.Context, read func() (envoy.Request, error), 
 		}
 	})
 	s.guard(ctx, "looking for config warnings", func() { s.diagnose(ctx, rules, r, d) })
+	if span != nil {
+		s.guard(ctx, "tracing", func() { endSpan(span, d) })
+	}
 	return out, nil
 }
 

@@ -17,6 +17,8 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/prometheus/client_golang/prometheus"
+	sdk "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
@@ -153,7 +155,7 @@ func preset(env policy.Environment, queue Queue) Rules {
 
 // serve returns a server that decides by the preset.
 func serve(s setup, limiter Limiter, queue Queue, reg prometheus.Registerer, log *slog.Logger) *Server {
-	return New(s.Config, preset(s.Environment, queue), limiter, reg, log)
+	return New(s.Config, preset(s.Environment, queue), limiter, nil, reg, log)
 }
 
 // compare checks the wire form of an answer; status 0 is OK.
@@ -434,13 +436,20 @@ func TestNothingPrivateInLogs(t *testing.T) {
 }
 
 // BenchmarkCheck is a request by each codec: allowed, with the buckets in memory, and
-// refused because the queue is full.
+// refused because the queue is full. Traced, its span goes to nobody.
 func BenchmarkCheck(b *testing.B) {
 	for _, tt := range []struct {
 		name    string
 		queue   Queue
-		callers int // exceptions for other callers
-	}{{"allowed", nil, 0}, {"allowed with 100,000 exceptions", nil, 100_000}, {"shed", full{}, 0}} {
+		callers int         // exceptions for other callers
+		sampler sdk.Sampler // nil: nothing is traced
+	}{
+		{"allowed", nil, 0, nil},
+		{"allowed with 100,000 exceptions", nil, 100_000, nil},
+		{"shed", full{}, 0, nil},
+		{"allowed, traced", nil, 0, sdk.AlwaysSample()},
+		{"allowed, traced but not sampled", nil, 0, sdk.NeverSample()},
+	} {
 		cfg := config(b)
 		cfg.RunBurst, cfg.RunPerMinute, cfg.PremiumMultiplier = 1_000_000, 30_000, 1
 		rules, name := preset(cfg.Environment, tt.queue), tt.name
@@ -452,7 +461,11 @@ func BenchmarkCheck(b *testing.B) {
 			}
 			rules.Policies = policy.Compile(&file)
 		}
-		s := New(cfg.Config, rules, quota.NewMemory(), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		var tracer trace.Tracer
+		if tt.sampler != nil {
+			tracer = sdk.NewTracerProvider(sdk.WithSampler(tt.sampler)).Tracer("bench")
+		}
+		s := New(cfg.Config, rules, quota.NewMemory(), tracer, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 		requests := make([][]byte, 1000)
 		for i := range requests {
 			requests[i] = encode(b, checkRequest("10.0.0.1", "/run?a=1", true,

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/redistrace"
 )
 
 // maxBatch is how many requests go together at most. It bounds for how long one call
@@ -122,6 +124,9 @@ func (b *batcher) sendSafely(batch []*member) {
 	}()
 	ctx, cancel := untilLast(batch)
 	defer cancel()
+	for _, m := range batch {
+		ctx = redistrace.Share(ctx, m.ctx)
+	}
 	b.send(ctx, batch)
 }
 

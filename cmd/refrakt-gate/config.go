@@ -57,6 +57,7 @@ type Config struct {
 	Queue     backpressure.Config
 	Jobs      jobmetrics.Config
 	Telemetry telemetry.Config
+	Traces    telemetry.TracesConfig
 
 	policies *policy.File // what POLICY_FILE says, or what the environment amounts to
 }
@@ -66,8 +67,13 @@ type Config struct {
 var secrets = map[string]func(string) string{
 	"QUEUE_URL":               maskURL,
 	"RATE_LIMIT_REDIS_URL":    maskURL,
-	"PROMETHEUS_BEARER_TOKEN": func(string) string { return "***" },
+	"PROMETHEUS_BEARER_TOKEN": hide,
+
+	"OTEL_EXPORTER_OTLP_HEADERS":        hide,
+	"OTEL_EXPORTER_OTLP_TRACES_HEADERS": hide,
 }
+
+func hide(string) string { return "***" }
 
 // loadConfig reads the settings from an environment. It also returns every mistake in
 // them. Each mistake begins with the name of its variable.
@@ -145,7 +151,7 @@ func (c Config) Validate() []error {
 	mistakes.Add("STARTUP_TIMEOUT", settings.Within(c.StartupTimeout, time.Second, time.Hour))
 	mistakes.Add("SHUTDOWN_DRAIN", settings.Within(c.ShutdownDrain, 0, time.Hour))
 	mistakes.Add("SHUTDOWN_TIMEOUT", settings.Within(c.ShutdownTimeout, time.Millisecond, time.Hour))
-	return slices.Concat(mistakes, c.TLS.Validate(), c.Authz.Validate(), c.Policy.Validate(), c.Quota.Validate(), c.Queue.Validate(), c.Jobs.Validate(), c.Telemetry.Validate())
+	return slices.Concat(mistakes, c.TLS.Validate(), c.Authz.Validate(), c.Policy.Validate(), c.Quota.Validate(), c.Queue.Validate(), c.Jobs.Validate(), c.Telemetry.Validate(), c.Traces.Validate())
 }
 
 // limiterURL is the Redis of the buckets. If it is empty, they are in memory.

@@ -86,5 +86,6 @@ func meaning(cfg Config) []string {
 	if c := cfg.TLS; c.TelemetryCertFile != "" {
 		add("TELEMETRY_ADDR speaks https, TLS %s or newer", c.MinVersion)
 	}
+	lines = append(lines, cfg.Traces.Words())
 	return lines
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -26,6 +27,7 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/authz"
 	"github.com/refrakt-hub/refrakt-gate/backpressure/saq"
 	"github.com/refrakt-hub/refrakt-gate/certs"
+	"github.com/refrakt-hub/refrakt-gate/internal/redistrace"
 	"github.com/refrakt-hub/refrakt-gate/policy"
 	"github.com/refrakt-hub/refrakt-gate/quota"
 	"github.com/refrakt-hub/refrakt-gate/telemetry"
@@ -75,6 +77,9 @@ func serve(ctx context.Context, cfg Config, environ map[string]string, logs io.W
 		return g.telemetry.Run(telemetryCtx, l)
 	})
 	err = g.serveEnvoy(ctx, environ)
+	if g.traces != nil {
+		g.traces.Stop(ctx)
+	}
 	stopTelemetry()
 	if err := errors.Join(err, telemetryDone.Wait()); err != nil {
 		return err
@@ -99,9 +104,10 @@ type gate struct {
 	queueRedis   *redis.Client         // nil: no queue
 	limiterRedis redis.UniversalClient // nil: buckets in memory
 	queues       *queues
-	reloads      *reloader       // nil: no POLICY_FILE
-	failover     *quota.Failover // nil: buckets in memory
-	bucketBytes  int64           // of buckets in memory; 0: there are none
+	reloads      *reloader         // nil: no POLICY_FILE
+	failover     *quota.Failover   // nil: buckets in memory
+	bucketBytes  int64             // of buckets in memory; 0: there are none
+	traces       *telemetry.Traces // nil: no request is traced
 }
 
 const starting = "starting"
@@ -130,6 +136,15 @@ func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, err
 	if err != nil {
 		return nil, err
 	}
+	var tracer trace.Tracer
+	if cfg.Traces.Enabled() {
+		if g.traces, err = telemetry.NewTraces(cfg.Traces, version, reg, log); err != nil {
+			return nil, err
+		}
+		tracer = g.traces.Tracer()
+		g.traceRedis(redistrace.NewHook(tracer))
+		log.Info(cfg.Traces.Words())
+	}
 	if cfg.TLS.TelemetryCertFile != "" {
 		if g.telemetryTLS, err = certs.Load(cfg.TLS.telemetry(), reg, log); err != nil {
 			return nil, err
@@ -140,7 +155,7 @@ func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, err
 	}
 	g.queues = &queues{cfg: cfg, rdb: g.queueRedis, reg: reg, log: log, together: g.limiterRedis == g.queueRedis}
 	in, _ := g.queues.apply(cfg.policies.Queues)
-	g.checks = authz.New(cfg.Authz, authz.Rules{Policies: policy.Compile(cfg.policies), Queues: in}, limiter, reg, log)
+	g.checks = authz.New(cfg.Authz, authz.Rules{Policies: policy.Compile(cfg.policies), Queues: in}, limiter, tracer, reg, log)
 	if cfg.PolicyFile != "" {
 		g.reloads = newReloader(cfg, g.put, reg, log)
 	}
@@ -188,6 +203,22 @@ func (g *gate) limiterStore() (quota.Store, error) {
 	return quota.NewRedis(g.limiterRedis, saq.PlacesLua), nil
 }
 
+// traceRedis has the clients of Redis make spans.
+func (g *gate) traceRedis(hook redis.Hook) {
+	if g.queueRedis != nil {
+		g.queueRedis.AddHook(hook)
+	}
+	switch client := g.limiterRedis.(type) {
+	case nil:
+	case *redis.ClusterClient: // the gate asks its servers, not the client itself
+		client.OnNewNode(func(server *redis.Client) { server.AddHook(hook) })
+	default:
+		if client != redis.UniversalClient(g.queueRedis) {
+			client.AddHook(hook)
+		}
+	}
+}
+
 // switchTo puts other switches in force.
 func (g *gate) switchTo(s policy.Switches) {
 	env := g.cfg.Policy
@@ -219,6 +250,9 @@ func (g *gate) degraded() []string {
 	lines = append(lines, g.queues.problems()...)
 	if g.reloads != nil && g.reloads.problem() != "" {
 		lines = append(lines, g.reloads.problem())
+	}
+	if g.traces != nil && g.traces.Lost() {
+		lines = append(lines, "traces: the collector does not take them")
 	}
 	if g.checks.GuardsNothing() {
 		lines = append(lines, "routes: none of the requests that Envoy asks about is guarded, see docs/envoy-settings.md")

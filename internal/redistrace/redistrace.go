@@ -1,0 +1,139 @@
+// Package redistrace makes spans of the trips to Redis that traced requests wait for. The
+// spans follow OpenTelemetry's conventions for Redis, but have no address, no key and no
+// argument: these hold users and addresses of clients.
+package redistrace
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// requests is the key under which a context has the spans of the requests that share a
+// call, a []trace.Span.
+type requests struct{}
+
+// Share returns ctx as the context of a call that is made for this request, too. Each
+// request that shares a call gets a span of it. Without a span in request, it returns ctx
+// as it is.
+func Share(ctx, request context.Context) context.Context {
+	span := trace.SpanFromContext(request)
+	if !span.IsRecording() {
+		return ctx
+	}
+	others, _ := ctx.Value(requests{}).([]trace.Span)
+	return context.WithValue(ctx, requests{}, append(others, span))
+}
+
+// Hook makes a span for each command, or pipeline of commands, that a client sends on
+// behalf of a traced request.
+type Hook struct{ tracer trace.Tracer }
+
+var _ redis.Hook = Hook{}
+
+// NewHook returns a hook that makes its spans with tracer.
+func NewHook(tracer trace.Tracer) Hook { return Hook{tracer} }
+
+// DialHook implements [redis.Hook]. A connection is made within the trip that needs it.
+func (h Hook) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessHook implements [redis.Hook].
+func (h Hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		trip := h.start(ctx, 1, func() string { return cmd.FullName() })
+		err := next(ctx, cmd)
+		trip.end(err)
+		return err
+	}
+}
+
+// ProcessPipelineHook implements [redis.Hook].
+func (h Hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		trip := h.start(ctx, len(cmds), func() string { return operations(cmds) })
+		err := next(ctx, cmds)
+		trip.end(err)
+		return err
+	}
+}
+
+// trip has one span for each request that waits for it.
+type trip []trace.Span
+
+func (h Hook) start(ctx context.Context, commands int, operation func() string) trip {
+	waiting, shared := ctx.Value(requests{}).([]trace.Span)
+	if !shared {
+		span := trace.SpanFromContext(ctx)
+		if !span.IsRecording() {
+			return nil
+		}
+		waiting = []trace.Span{span}
+	}
+	name := strings.ToUpper(operation())
+	attributes := []attribute.KeyValue{semconv.DBSystemNameRedis, semconv.DBOperationName(name)}
+	if size := max(commands, len(waiting)); size > 1 {
+		attributes = append(attributes, semconv.DBOperationBatchSize(size))
+	}
+	begun := make(trip, len(waiting))
+	for i, parent := range waiting {
+		_, begun[i] = h.tracer.Start(trace.ContextWithSpan(ctx, parent), name,
+			trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attributes...))
+	}
+	return begun
+}
+
+func (t trip) end(err error) {
+	kind := errorType(err)
+	for _, span := range t {
+		if kind != "" {
+			span.SetStatus(codes.Error, "")
+			span.SetAttributes(semconv.ErrorTypeKey.String(kind))
+		}
+		span.End()
+	}
+}
+
+// operations is the name of a pipeline: of the commands in it if they are alike.
+func operations(cmds []redis.Cmder) string {
+	name := "PIPELINE"
+	for i, cmd := range cmds {
+		switch {
+		case i == 0:
+			name += " " + cmd.FullName()
+		case cmd.FullName() != cmds[0].FullName():
+			return "PIPELINE"
+		}
+	}
+	return name
+}
+
+// errorType is the kind of an error: "" for none. The text of an error is not for spans,
+// because it can name addresses and keys.
+func errorType(err error) string {
+	var timeout net.Error
+	var reply redis.Error
+	switch {
+	case err == nil, errors.Is(err, redis.Nil):
+		return ""
+	case errors.Is(err, context.Canceled):
+		return "canceled"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return "timeout"
+	case errors.As(err, &reply):
+		// An error of Redis begins with its code: "OOM command not allowed …".
+		code, _, _ := strings.Cut(reply.Error(), " ")
+		if code != "" && strings.Trim(code, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == "" {
+			return code
+		}
+		return "reply"
+	default:
+		return "connection"
+	}
+}

@@ -109,7 +109,7 @@ func TestSpan(t *testing.T) {
 			}
 			got := map[string]string{}
 			for _, a := range ended[0].Attributes() {
-				got[string(a.Key)] = a.Value.Emit()
+				got[string(a.Key)] = a.Value.String()
 			}
 			if text, wanted := marshal(t, got), marshal(t, want); text != wanted {
 				t.Errorf("attributes:\n%s\nwant:\n%s", text, wanted)

@@ -115,6 +115,7 @@ func TestMetricsDoc(t *testing.T) {
 	settings := map[string]string{
 		"QUEUE_URL": "redis://127.0.0.1:1", "GRPC_TLS_CERT_FILE": dir + "/tls.crt", "GRPC_TLS_KEY_FILE": dir + "/tls.key",
 		"TELEMETRY_TLS_CERT_FILE": dir + "/tls.crt", "TELEMETRY_TLS_KEY_FILE": dir + "/tls.key",
+		"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
 	}
 	without := gathered(t, settings)
 	settings["POLICY_FILE"] = policyFile(t, "tiers: {premium: 2}\nqueues: {default: {max_pending: 40, fair_share: 1, reserve: {tiers: [premium], share: 0.2}}}\n"+

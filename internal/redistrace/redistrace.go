@@ -102,16 +102,12 @@ func (t trip) end(err error) {
 
 // operations is the name of a pipeline: of the commands in it if they are alike.
 func operations(cmds []redis.Cmder) string {
-	name := "PIPELINE"
-	for i, cmd := range cmds {
-		switch {
-		case i == 0:
-			name += " " + cmd.FullName()
-		case cmd.FullName() != cmds[0].FullName():
+	for _, cmd := range cmds {
+		if cmd.FullName() != cmds[0].FullName() {
 			return "PIPELINE"
 		}
 	}
-	return name
+	return "PIPELINE " + cmds[0].FullName() // a pipeline without a command is not sent
 }
 
 // errorType is the kind of an error: "" for none. The text of an error is not for spans,

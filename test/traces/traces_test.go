@@ -319,3 +319,37 @@ func TestOffByDefault(t *testing.T) {
 		})
 	}
 }
+
+// TestDocumentedCommands: the commands of docs/traces.md start a gate that traces.
+func TestDocumentedCommands(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(e2e.Root(), "docs", "traces.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands := 0
+	for line := range strings.Lines(string(text)) {
+		assigned, ok := strings.CutSuffix(strings.TrimSpace(line), " refrakt-gate serve")
+		if !ok {
+			continue
+		}
+		commands++
+		settings := map[string]string{}
+		for _, field := range strings.Fields(assigned) {
+			name, value, _ := strings.Cut(field, "=")
+			settings[name] = value
+		}
+		words := e2e.Config(t, settings)
+		for name, value := range settings {
+			if !strings.Contains(words, name+"="+value+"\n") {
+				t.Errorf("%s: the gate does not know %s", line, name)
+			}
+		}
+		if !strings.Contains(words, "# traces go to http://collector:4318 ") {
+			t.Errorf("%s: no request is traced:\n%s", line, words)
+		}
+	}
+	if commands != 2 {
+		t.Errorf("%d commands, want 2", commands)
+	}
+}

@@ -7,13 +7,14 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GOTOOL := go tool -modfile=$(CURDIR)/tools/go.mod
 VENV := .venv
 BENCH_VENV := bench/.venv
+LINT_VENV := tools/.venv
 
 .PHONY: help setup envoys redis prometheus build release run demo test load chaos soak bench bench-check fuzz lint generate clean ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(VENV)/installed envoys redis prometheus ## Fetch what tests and demo need: Envoy, the example API's packages, redis-server, prometheus
+setup: $(VENV)/installed $(LINT_VENV)/installed envoys redis prometheus ## Fetch what tests and demo need: Envoy, the example API's packages, redis-server, prometheus, linters
 
 $(VENV)/installed: examples/requirements-dev.txt examples/api/requirements.txt scripts/venv.sh
 	scripts/venv.sh $(VENV) examples/requirements-dev.txt
@@ -21,6 +22,10 @@ $(VENV)/installed: examples/requirements-dev.txt examples/api/requirements.txt s
 
 $(BENCH_VENV)/installed: bench/python/requirements.txt examples/api/requirements.txt scripts/venv.sh
 	scripts/venv.sh $(BENCH_VENV) bench/python/requirements.txt
+	@touch $@
+
+$(LINT_VENV)/installed: tools/requirements.txt scripts/venv.sh
+	scripts/venv.sh $(LINT_VENV) tools/requirements.txt
 	@touch $@
 
 envoys: $(VENV)/installed
@@ -76,12 +81,17 @@ fuzz: ## Run each fuzz target for a number of executions (FUZZ=300000x) or a tim
 	  done; \
 	done
 
-lint: ## Run golangci-lint and buf
+lint: $(LINT_VENV)/installed ## Run golangci-lint and buf, and actionlint, zizmor and check-jsonschema on .github
 	$(GOTOOL) golangci-lint run ./...
 	cd test && $(GOTOOL) golangci-lint run --build-tags load,chaos ./...
 	cd test/kubernetes && $(GOTOOL) golangci-lint run ./...
 	cd bench && $(GOTOOL) golangci-lint run ./...
 	cd proto && $(GOTOOL) buf lint
+	go tool -modfile=tools/actionlint/go.mod actionlint -shellcheck= -pyflakes=
+	$(LINT_VENV)/bin/zizmor --offline --quiet --persona pedantic .github
+	$(LINT_VENV)/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(LINT_VENV)/bin/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
+	$(LINT_VENV)/bin/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 
 generate: ## Generate the Go code of proto/ and the JSON schema of policy files
 	cd proto && $(GOTOOL) buf generate
@@ -91,4 +101,4 @@ ci: ## Run everything CI runs
 	.ci/run
 
 clean: ## Remove what was built and fetched into this folder
-	rm -rf bin dist $(VENV) $(BENCH_VENV)
+	rm -rf bin dist $(VENV) $(BENCH_VENV) $(LINT_VENV)

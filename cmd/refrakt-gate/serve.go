@@ -143,7 +143,7 @@ func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, err
 		}
 		tracer = g.traces.Tracer()
 		g.traceRedis(redistrace.NewHook(tracer))
-		log.Info(cfg.Traces.Words())
+		log.Info("requests are traced", "traces", cfg.Traces.Words())
 	}
 	if cfg.TLS.TelemetryCertFile != "" {
 		if g.telemetryTLS, err = certs.Load(cfg.TLS.telemetry(), reg, log); err != nil {

@@ -82,15 +82,15 @@ func (c TracesConfig) Validate() []error {
 	if c.TracesProtocol != "" {
 		mistakes.Add("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", settings.OneOf(c.TracesProtocol, protocolHTTP, protocolGRPC))
 	}
-	for name, value := range map[string]string{"OTEL_EXPORTER_OTLP_HEADERS": c.Headers, "OTEL_EXPORTER_OTLP_TRACES_HEADERS": c.TracesHeaders} {
-		_, err := parseHeaders(value)
-		mistakes.Add(name, err)
-	}
+	_, err := parseHeaders(c.Headers)
+	mistakes.Add("OTEL_EXPORTER_OTLP_HEADERS", err)
+	_, err = parseHeaders(c.TracesHeaders)
+	mistakes.Add("OTEL_EXPORTER_OTLP_TRACES_HEADERS", err)
 	if samplers[c.Sampler] == nil {
 		mistakes.Add("OTEL_TRACES_SAMPLER", settings.OneOf(c.Sampler, "parentbased_always_on", "parentbased_always_off",
 			"parentbased_traceidratio", "always_on", "always_off", "traceidratio"))
 	}
-	_, err := c.ratio()
+	_, err = c.ratio()
 	mistakes.Add("OTEL_TRACES_SAMPLER_ARG", err)
 	for _, p := range c.Propagators {
 		if p != propagatorTraceContext && p != "baggage" && p != exporterNone {

@@ -352,30 +352,35 @@ func policies(t *testing.T, m manifests, c container) string {
 	return ""
 }
 
-// TestOwnPolicies: what the README says an overlay needs for policies of its own.
-func TestOwnPolicies(t *testing.T) {
-	t.Parallel()
+// readmeYAML is the block of YAML in the README that begins like this.
+func readmeYAML(t *testing.T, begin string) string {
+	t.Helper()
 	readme, err := os.ReadFile(filepath.Join(folder(), "README.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	snippet := regexp.MustCompile("(?s)```yaml\n(configMapGenerator:.*?)```").FindSubmatch(readme)
-	if snippet == nil {
-		t.Fatal("the README has no configMapGenerator")
+	block := regexp.MustCompile("(?s)```yaml\n *(" + regexp.QuoteMeta(begin) + ".*?)```").FindSubmatch(readme)
+	if block == nil {
+		t.Fatalf("the README has no %s", begin)
 	}
-	const own = "policies: {api: {match: [/], buckets: [{per: ip, burst: 5, rate: 1/s}]}}\n"
+	return string(block[1])
+}
+
+// ownOverlay writes an overlay on top of one of deploy/kubernetes, beside which it is as far as paths go, and returns its
+// folder relative to deploy/kubernetes.
+func ownOverlay(t *testing.T, base, more string, files map[string]string) string {
+	t.Helper()
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	base, err := filepath.Rel(dir, filepath.Join(folder(), sidecar))
+	root, err := filepath.Rel(dir, folder())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{
-		"policies.yaml":      own,
-		"kustomization.yaml": fmt.Sprintf("namespace: refrakt\nresources: [%s]\n%s", base, snippet[1]),
-	} {
+	more = strings.ReplaceAll(more, "../../", root+"/")
+	text := fmt.Sprintf("namespace: refrakt\nresources: [%s]\n%s", filepath.Join(root, base), more)
+	for name, text := range merged(files, map[string]string{"kustomization.yaml": text}) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -384,6 +389,14 @@ func TestOwnPolicies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return overlay
+}
+
+// TestOwnPolicies: what the README says an overlay needs for policies of its own.
+func TestOwnPolicies(t *testing.T) {
+	t.Parallel()
+	const own = "policies: {api: {match: [/], buckets: [{per: ip, burst: 5, rate: 1/s}]}}\n"
+	overlay := ownOverlay(t, sidecar, readmeYAML(t, "configMapGenerator:"), map[string]string{"policies.yaml": own})
 	m := render(t, overlay)
 	c, settings := gate(t, m)
 	if got := policies(t, m, c); got != own {
@@ -513,13 +526,29 @@ func checkScrape(t *testing.T, m manifests) {
 func hasToken(m manifests, key *corev1.SecretKeySelector) bool {
 	for _, c := range containers(m) {
 		for _, e := range c.Env {
-			mounted := slices.ContainsFunc(c.pod.Volumes, func(v corev1.Volume) bool { return v.Secret != nil && v.Secret.SecretName == key.Name })
-			if e.Name == "PROMETHEUS_BEARER_TOKEN_FILE" && filepath.Base(e.Value) == key.Key && mounted {
+			if e.Name == "PROMETHEUS_BEARER_TOKEN_FILE" && slices.Contains(secretFiles(c.pod, filepath.Base(e.Value)), *key) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// secretFiles are the keys of Secrets that a pod mounts as a file of this name.
+func secretFiles(pod *corev1.PodSpec, file string) (keys []corev1.SecretKeySelector) {
+	for _, v := range pod.Volumes {
+		if v.Projected == nil {
+			continue
+		}
+		for _, source := range v.Projected.Sources {
+			for _, item := range source.Secret.Items {
+				if item.Path == file {
+					keys = append(keys, corev1.SecretKeySelector{LocalObjectReference: source.Secret.LocalObjectReference, Key: item.Key})
+				}
+			}
+		}
+	}
+	return keys
 }
 
 func duration(t *testing.T, text string) time.Duration {

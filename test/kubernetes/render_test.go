@@ -1,5 +1,6 @@
-// Package kubernetes checks deploy/kubernetes without a cluster: every kustomization is rendered, decoded strictly by
-// the types of the API it is for, and compared with what it goes together with; its Envoys and its gate are run.
+// Package kubernetes checks deploy/kubernetes and deploy/chart without a cluster: every kustomization and the chart are
+// rendered, decoded strictly by the types of the API they are for, validated by the schemas of several Kubernetes, and
+// compared with what they go together with; their Envoys and gates are run.
 package kubernetes
 
 import (
@@ -36,7 +37,7 @@ func TestMain(m *testing.M) { os.Exit(e2e.Main(m)) }
 
 func folder() string { return filepath.Join(e2e.Root(), "deploy", "kubernetes") }
 
-// kustomizations are the folders that can be rendered, relative to deploy/kubernetes.
+// kustomizations are the folders that can be rendered, relative to deploy/kubernetes. Components go into an overlay.
 func kustomizations(t *testing.T) []string {
 	t.Helper()
 	var dirs []string
@@ -44,12 +45,12 @@ func kustomizations(t *testing.T) []string {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		if d.Name() == "kustomization.yaml" {
+		// kustomize reads all files, not this process; without this, go test would repeat an old result.
+		text, err := os.ReadFile(path)
+		if d.Name() == "kustomization.yaml" && !bytes.Contains(text, []byte("\nkind: Component\n")) {
 			dir, _ := filepath.Rel(folder(), filepath.Dir(path))
 			dirs = append(dirs, dir)
 		}
-		// kustomize reads it, not this process; without this, go test would repeat an old result.
-		_, err = os.ReadFile(path)
 		return err
 	})
 	if err != nil || len(dirs) == 0 {
@@ -58,15 +59,15 @@ func kustomizations(t *testing.T) []string {
 	return dirs
 }
 
-// manifests is what a kustomization renders to.
+// manifests is what a kustomization or the chart renders to.
 type manifests struct {
 	dir     string
 	text    []byte
 	objects []runtime.Object
 }
 
-// render renders a folder of deploy/kubernetes and decodes every object: a field its type does not know, or one that
-// is there twice, fails.
+// render renders a folder of deploy/kubernetes and decodes every object: a field its type does not know, or one that is
+// there twice, fails.
 func render(t *testing.T, dir string) manifests {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "tool", "-modfile="+filepath.Join(e2e.Root(), "tools", "go.mod"),
@@ -77,7 +78,13 @@ func render(t *testing.T, dir string) manifests {
 	if err != nil {
 		t.Fatalf("render %s with the kustomize of tools/go.mod (the first time, Go fetches and builds it): %v\n%s", dir, err, &stderr)
 	}
-	m := manifests{dir: dir, text: text}
+	return decode(t, dir, text)
+}
+
+// decode decodes every object of what is called name.
+func decode(t *testing.T, name string, text []byte) manifests {
+	t.Helper()
+	m := manifests{dir: name, text: text}
 	decoder := decoder(t)
 	documents := utilyaml.NewDocumentDecoder(io.NopCloser(bytes.NewReader(text)))
 	buffer := make([]byte, len(text)+1)
@@ -87,11 +94,11 @@ func render(t *testing.T, dir string) manifests {
 			return m
 		}
 		if err != nil {
-			t.Fatalf("read what %s renders to: %v", dir, err)
+			t.Fatalf("read what %s renders to: %v", name, err)
 		}
 		object, _, err := decoder.Decode(buffer[:n], nil, nil)
 		if err != nil {
-			t.Fatalf("decode an object of %s: %v\n%s", dir, err, buffer[:n])
+			t.Fatalf("decode an object of %s: %v\n%s", name, err, buffer[:n])
 		}
 		if _, ok := object.(*istiov1.AuthorizationPolicy); ok {
 			decodeIstio(t, buffer[:n])

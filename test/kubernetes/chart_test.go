@@ -1,0 +1,90 @@
+package kubernetes
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"helm.sh/helm/v4/pkg/chart/common"
+	"helm.sh/helm/v4/pkg/chart/common/util"
+	chartv2 "helm.sh/helm/v4/pkg/chart/v2"
+	"helm.sh/helm/v4/pkg/chart/v2/loader"
+	chartutil "helm.sh/helm/v4/pkg/chart/v2/util"
+	"helm.sh/helm/v4/pkg/engine"
+	"sigs.k8s.io/yaml"
+
+	"github.com/refrakt-hub/refrakt-gate/test/e2e"
+)
+
+func chartFolder() string { return filepath.Join(e2e.Root(), "deploy", "chart") }
+
+// loadChart is the chart as users get it: packed, and read from the package. Links in its folder are files there.
+var loadChart = sync.OnceValues(func() (*chartv2.Chart, error) {
+	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil))) // Helm says of each link that it follows it
+	dir, err := os.MkdirTemp("", "chart")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	c, err := loader.LoadDir(chartFolder())
+	if err != nil {
+		return nil, err
+	}
+	file, err := chartutil.Save(c, dir)
+	if err != nil {
+		return nil, err
+	}
+	return loader.LoadFile(file)
+})
+
+func theChart(t *testing.T) *chartv2.Chart {
+	t.Helper()
+	c, err := loadChart()
+	if err != nil {
+		t.Fatalf("load deploy/chart: %v", err)
+	}
+	return c
+}
+
+// release is what `helm install NAME --namespace refrakt` makes of values in YAML. notes is what it prints at the end.
+func release(t *testing.T, name, values string) (text []byte, notes string, err error) {
+	t.Helper()
+	var given map[string]any
+	if err := yaml.UnmarshalStrict([]byte(values), &given); err != nil {
+		t.Fatalf("values: %v\n%s", err, values)
+	}
+	c := theChart(t)
+	all, err := util.ToRenderValues(c, given, common.ReleaseOptions{Name: name, Namespace: "refrakt", IsInstall: true, Revision: 1}, nil)
+	if err != nil {
+		return nil, "", err
+	}
+	files, err := engine.Engine{Strict: true}.Render(c, all)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, file := range slices.Sorted(maps.Keys(files)) {
+		if strings.HasSuffix(file, "NOTES.txt") {
+			notes = files[file]
+		} else if content := strings.TrimSpace(files[file]); content != "" && filepath.Ext(file) == ".yaml" {
+			text = fmt.Appendf(text, "---\n%s\n", content)
+		}
+	}
+	return text, notes, nil
+}
+
+// install is what the chart renders to, decoded strictly.
+func install(t *testing.T, values string) manifests {
+	t.Helper()
+	text, _, err := release(t, "refrakt-gate", values)
+	if err != nil {
+		t.Fatalf("render the chart: %v", err)
+	}
+	return decode(t, "chart", text)
+}

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/refrakt-hub/refrakt-gate/internal/certtest"
 	"github.com/refrakt-hub/refrakt-gate/policy"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
@@ -30,10 +32,9 @@ import (
 // What holds for everything that can be rendered.
 func TestManifests(t *testing.T) {
 	t.Parallel()
-	for _, dir := range kustomizations(t) {
-		t.Run(dir, func(t *testing.T) {
+	for _, m := range renderings(t) {
+		t.Run(m.dir, func(t *testing.T) {
 			t.Parallel()
-			m := render(t, dir)
 			for name, check := range map[string]func(*testing.T, manifests){
 				"labels": checkLabels, "secrets": checkSecrets, "selectors": checkSelectors,
 				"images": checkImages, "security": checkSecurity, "resources": checkResources, "ports": checkPorts,
@@ -43,6 +44,47 @@ func TestManifests(t *testing.T) {
 			}
 		})
 	}
+}
+
+var rendered struct {
+	once sync.Once
+	all  []manifests
+}
+
+// renderings are the overlays, each without and with the components, and the chart with the values in testdata.
+func renderings(t *testing.T) []manifests {
+	t.Helper()
+	rendered.once.Do(func() { rendered.all = renderAll(t) })
+	if len(rendered.all) == 0 {
+		t.Fatal("nothing was rendered: another test says why")
+	}
+	return rendered.all
+}
+
+func renderAll(t *testing.T) (all []manifests) {
+	t.Helper()
+	for _, dir := range kustomizations(t) {
+		all = append(all, render(t, dir))
+		if strings.HasPrefix(dir, "overlays/") {
+			m := render(t, withComponents(t, dir))
+			m.dir = dir + " with components"
+			all = append(all, m)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join("testdata", "*.yaml"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no values in testdata: %v", err)
+	}
+	for _, file := range files {
+		values, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := install(t, string(values))
+		m.dir = "chart with " + file
+		all = append(all, m)
+	}
+	return all
 }
 
 func checkLabels(t *testing.T, m manifests) {
@@ -60,7 +102,7 @@ func checkLabels(t *testing.T, m manifests) {
 }
 
 var (
-	secretSettings = []string{"QUEUE_URL", "RATE_LIMIT_REDIS_URL", "PROMETHEUS_BEARER_TOKEN"}
+	secretSettings = []string{"QUEUE_URL", "RATE_LIMIT_REDIS_URL", "PROMETHEUS_BEARER_TOKEN", "OTEL_EXPORTER_OTLP_HEADERS"}
 	withPassword   = regexp.MustCompile(`://[^/\s]*@`)
 )
 
@@ -301,7 +343,17 @@ func gate(t *testing.T, m manifests) (container, map[string]string) {
 	if err := os.WriteFile(secret, []byte("redis://127.0.0.1:1/0\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	pki := t.TempDir()
+	certtest.Mount(t, pki, certtest.NewCA(t).Pair(t, "gate"))
+	for name, value := range settings {
+		if strings.Contains(name, "_TLS_") {
+			settings[name] = filepath.Join(pki, filepath.Base(value))
+		}
+	}
 	for _, e := range list[i].Env {
+		if e.ValueFrom != nil {
+			continue
+		}
 		settings[e.Name] = e.Value
 		if strings.HasSuffix(e.Name, "_FILE") && e.Name != "POLICY_FILE" {
 			if !slices.ContainsFunc(list[i].VolumeMounts, func(v corev1.VolumeMount) bool { return v.MountPath == filepath.Dir(e.Value) }) {
@@ -415,7 +467,11 @@ func checkPolicies(t *testing.T, m manifests) {
 	if len(mistakes) > 0 {
 		t.Fatalf("mistakes in the policy file: %v", mistakes)
 	}
-	code, preset := e2e.RunGate(t, map[string]string{"QUEUE_URL": "redis://127.0.0.1:1/0"}, "config", "--as-policies")
+	asShipped := map[string]string{}
+	if settings["QUEUE_URL_FILE"] != "" {
+		asShipped["QUEUE_URL"] = "redis://127.0.0.1:1/0"
+	}
+	code, preset := e2e.RunGate(t, asShipped, "config", "--as-policies")
 	want, mistakes := policy.Parse([]byte(preset))
 	if code != 0 || len(mistakes) > 0 {
 		t.Fatalf("refrakt-gate config --as-policies: exit code %d, mistakes %v\n%s", code, mistakes, preset)
@@ -424,12 +480,15 @@ func checkPolicies(t *testing.T, m manifests) {
 		t.Errorf("policies:\n%s\nwant:\n%s", got.YAML(), want.YAML())
 	}
 	said := e2e.Config(t, settings)
-	for _, words := range []string{
+	inWords := []string{
 		"# run: each client IP: plain 10 at once, then 6 a minute; premium 30 at once, then 18 a minute\n",
 		"# run: each user: plain 10 at once, then 6 a minute; premium 30 at once, then 18 a minute\n",
 		"# assistant: each client IP: plain 30 at once, then 30 a minute; premium 90 at once, then 90 a minute\n",
-		"# queue default: full when 40 jobs wait, or the oldest has waited for 10m\n",
-	} {
+	}
+	if settings["QUEUE_URL_FILE"] != "" {
+		inWords = append(inWords, "# queue default: full when 40 jobs wait, or the oldest has waited for 10m\n")
+	}
+	for _, words := range inWords {
 		if !strings.Contains(said, words) {
 			t.Errorf("the gate does not say %q of its policies:\n%s", words, said)
 		}

@@ -4,6 +4,7 @@
 package kubernetes
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -64,6 +65,8 @@ type manifests struct {
 	dir     string
 	text    []byte
 	objects []runtime.Object
+	// documents are the objects as they are written.
+	documents [][]byte
 }
 
 // render renders a folder of deploy/kubernetes and decodes every object: a field its type does not know, or one that is
@@ -86,24 +89,38 @@ func decode(t *testing.T, name string, text []byte) manifests {
 	t.Helper()
 	m := manifests{dir: name, text: text}
 	decoder := decoder(t)
-	documents := utilyaml.NewDocumentDecoder(io.NopCloser(bytes.NewReader(text)))
-	buffer := make([]byte, len(text)+1)
-	for {
-		n, err := documents.Read(buffer)
-		if errors.Is(err, io.EOF) {
-			return m
-		}
+	for _, document := range documents(t, text) {
+		object, _, err := decoder.Decode(document, nil, nil)
 		if err != nil {
-			t.Fatalf("read what %s renders to: %v", name, err)
-		}
-		object, _, err := decoder.Decode(buffer[:n], nil, nil)
-		if err != nil {
-			t.Fatalf("decode an object of %s: %v\n%s", name, err, buffer[:n])
+			t.Fatalf("decode an object of %s: %v\n%s", name, err, document)
 		}
 		if _, ok := object.(*istiov1.AuthorizationPolicy); ok {
-			decodeIstio(t, buffer[:n])
+			decodeIstio(t, document)
 		}
-		m.objects = append(m.objects, object)
+		m.objects, m.documents = append(m.objects, object), append(m.documents, document)
+	}
+	return m
+}
+
+// documents are those of a YAML text.
+func documents(t *testing.T, text []byte) (found [][]byte) {
+	t.Helper()
+	documents := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(text)))
+	for {
+		document, err := documents.Read()
+		if errors.Is(err, io.EOF) {
+			return found
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var content any
+		if err := yaml.Unmarshal(document, &content); err != nil {
+			t.Fatalf("%v\n%s", err, document)
+		}
+		if content != nil {
+			found = append(found, document)
+		}
 	}
 }
 

@@ -53,6 +53,22 @@ func theChart(t *testing.T) *chartv2.Chart {
 	return c
 }
 
+// valuesFile is an example of the chart.
+func valuesFile(example string) string { return filepath.Join(chartFolder(), "examples", example+".yaml") }
+
+// valuesFiles are the examples of the chart and the values in testdata.
+func valuesFiles(t *testing.T) (files []string) {
+	t.Helper()
+	for _, dir := range []string{filepath.Join(chartFolder(), "examples"), "testdata"} {
+		found, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
+		if err != nil || len(found) == 0 {
+			t.Fatalf("no values in %s: %v", dir, err)
+		}
+		files = append(files, found...)
+	}
+	return files
+}
+
 // release is what `helm install NAME --namespace refrakt` makes of values in YAML. notes is what it prints at the end.
 func release(t *testing.T, name, values string) (text []byte, notes string, err error) {
 	t.Helper()

@@ -51,7 +51,7 @@ var rendered struct {
 	all  []manifests
 }
 
-// renderings are the overlays, each without and with the components, and the chart with the values in testdata.
+// renderings are the overlays, each without and with the components, and the chart with all values that there are.
 func renderings(t *testing.T) []manifests {
 	t.Helper()
 	rendered.once.Do(func() { rendered.all = renderAll(t) })
@@ -71,17 +71,13 @@ func renderAll(t *testing.T) (all []manifests) {
 			all = append(all, m)
 		}
 	}
-	files, err := filepath.Glob(filepath.Join("testdata", "*.yaml"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no values in testdata: %v", err)
-	}
-	for _, file := range files {
+	for _, file := range valuesFiles(t) {
 		values, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
 		m := install(t, string(values))
-		m.dir = "chart with " + file
+		m.dir = "chart with " + filepath.Base(file)
 		all = append(all, m)
 	}
 	return all
@@ -344,7 +340,8 @@ func gate(t *testing.T, m manifests) (container, map[string]string) {
 		t.Fatal(err)
 	}
 	pki := t.TempDir()
-	certtest.Mount(t, pki, certtest.NewCA(t).Pair(t, "gate"))
+	ca := certtest.NewCA(t)
+	certtest.Mount(t, pki, ca.Pair(t, "gate"), ca)
 	for name, value := range settings {
 		if strings.Contains(name, "_TLS_") {
 			settings[name] = filepath.Join(pki, filepath.Base(value))

@@ -2,7 +2,6 @@ package kubernetes
 
 import (
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -20,15 +19,11 @@ import (
 func TestLint(t *testing.T) {
 	t.Parallel()
 	theChart(t) // silences the log
-	files, err := filepath.Glob(filepath.Join("testdata", "*.yaml"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no values: %v", err)
-	}
 	oldest, err := common.ParseKubeVersion("v" + oldestKubernetes(t) + ".0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range files {
+	for _, file := range valuesFiles(t) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -67,8 +62,8 @@ func TestNotes(t *testing.T) {
 		{"{secrets: {QUEUE_URL: {name: a, key: b}}}", []string{address, eleventh, noToken, open}},
 		{"{secrets: {RATE_LIMIT_REDIS_URL: {name: a, key: b}}}", []string{address, eleventh, noQueue, noToken, open}},
 		{"{policies: 'policies: {a: {match: [/]}}'}", []string{address, noQueue, memory, noToken, open}},
-		{read(t, "testdata/shared.yaml"), []string{address, eleventh}},
-		{read(t, "testdata/sidecar.yaml"), []string{clients, eleventh}},
+		{read(t, valuesFile("shared")), []string{address, eleventh}},
+		{read(t, valuesFile("sidecar")), []string{clients, eleventh}},
 		{"{mode: sidecar, api: {container: {image: x}}, secrets: {QUEUE_URL: {name: a, key: b}}}", []string{clients, eleventh, noToken, scrapers}},
 	} {
 		_, notes, err := release(t, "refrakt-gate", c.values)

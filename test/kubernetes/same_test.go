@@ -21,7 +21,7 @@ func TestChartIsTheOverlays(t *testing.T) {
 	for _, overlay := range []string{"shared", "sidecar"} {
 		t.Run(overlay, func(t *testing.T) {
 			t.Parallel()
-			values, err := os.ReadFile(filepath.Join("testdata", overlay+".yaml"))
+			values, err := os.ReadFile(valuesFile(overlay))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -120,24 +120,28 @@ func kubernetesReleases(t *testing.T) []*kubernetesRelease {
 	if len(found) < 3 || found[0].name != oldestKubernetes(t) {
 		t.Fatalf("schemas of %d releases of Kubernetes from %s on, want 3 or more: run `make setup`", len(found), oldestKubernetes(t))
 	}
+	readme := read(t, filepath.Join(folder(), "README.md"))
+	if words := fmt.Sprintf("Kubernetes %s to %s", found[0].name, found[len(found)-1].name); !strings.Contains(readme, words) {
+		t.Errorf("the README does not say that the manifests are validated by the schemas of %s", words)
+	}
 	return found
 }
 
 // oldestKubernetes is the release from which on README and chart say that it works.
 func oldestKubernetes(t *testing.T) string {
 	t.Helper()
-	readme, err := os.ReadFile(filepath.Join(folder(), "README.md"))
-	if err != nil {
-		t.Fatal(err)
+	var oldest []string
+	for _, readme := range []string{read(t, filepath.Join(folder(), "README.md")), chartReadme(t)} {
+		said := regexp.MustCompile(`You need Kubernetes (1\.\d+) or newer`).FindStringSubmatch(readme)
+		if said == nil {
+			t.Fatal("a README names no oldest Kubernetes")
+		}
+		oldest = append(oldest, said[1])
 	}
-	said := regexp.MustCompile(`You need Kubernetes (1\.\d+) or newer`).FindSubmatch(readme)
-	if said == nil {
-		t.Fatal("the README names no oldest Kubernetes")
+	if want := fmt.Sprintf(">=%s.0-0", oldest[0]); theChart(t).Metadata.KubeVersion != want || oldest[1] != oldest[0] {
+		t.Errorf("the READMEs say that Kubernetes %v is the oldest, kubeVersion of the chart is %s", oldest, theChart(t).Metadata.KubeVersion)
 	}
-	if want := fmt.Sprintf(">=%s.0-0", said[1]); theChart(t).Metadata.KubeVersion != want {
-		t.Errorf("kubeVersion of the chart: %s, want %s, as the README says", theChart(t).Metadata.KubeVersion, want)
-	}
-	return string(said[1])
+	return oldest[0]
 }
 
 func minor(t *testing.T, release string) int {

@@ -22,12 +22,8 @@ import (
 // of another type.
 func TestMistypedValues(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob(filepath.Join("testdata", "*.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	tried := map[string]bool{}
-	for _, file := range append(files, filepath.Join(chartFolder(), "values.yaml")) {
+	for _, file := range append(valuesFiles(t), filepath.Join(chartFolder(), "values.yaml")) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -208,6 +204,8 @@ func TestWrongValues(t *testing.T) {
 		{"{networkPolicy: {enabled: true, requestsFrom: " + peer + "}, secrets: {QUEUE_URL: {name: a, key: b}}}", "could not reach its Redis"},
 		{"{networkPolicy: {enabled: true, requestsFrom: " + peer + "}, podMonitor: {enabled: true}}", "nobody could scrape"},
 		{"{networkPolicy: {requestsFrom: " + peer + "}}", "networkPolicy.enabled is false"},
+		{"{podMonitor: {enabled: true}, env: {TELEMETRY_TLS_CERT_FILE: /x}}", "Prometheus could not verify"},
+		{"{podMonitor: {tlsConfig: {serverName: x}}}", "env.TELEMETRY_TLS_CERT_FILE is not"},
 		{"{policies: 'a: b: c'}", "policies is not the YAML of a policy file"},
 		{"{policies: policies.yaml}", "policies is not the YAML of a policy file"},
 		{"{policies: 'policy: {}'}", "has no key `policies`"},

@@ -2,7 +2,6 @@ package kubernetes
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"os"
@@ -27,7 +26,7 @@ func chartFolder() string { return filepath.Join(e2e.Root(), "deploy", "chart") 
 
 // loadChart is the chart as users get it: packed, and read from the package. Links in its folder are files there.
 var loadChart = sync.OnceValues(func() (*chartv2.Chart, error) {
-	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil))) // Helm says of each link that it follows it
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // Helm says of each link that it follows it
 	dir, err := os.MkdirTemp("", "chart")
 	if err != nil {
 		return nil, err
@@ -54,7 +53,9 @@ func theChart(t *testing.T) *chartv2.Chart {
 }
 
 // valuesFile is an example of the chart.
-func valuesFile(example string) string { return filepath.Join(chartFolder(), "examples", example+".yaml") }
+func valuesFile(example string) string {
+	return filepath.Join(chartFolder(), "examples", example+".yaml")
+}
 
 // valuesFiles are the examples of the chart and the values in testdata.
 func valuesFiles(t *testing.T) (files []string) {
@@ -81,7 +82,7 @@ func release(t *testing.T, name, values string) (text []byte, notes string, err 
 	if err != nil {
 		return nil, "", err
 	}
-	files, err := engine.Engine{Strict: true}.Render(c, all)
+	files, err := engine.Engine{Strict: true}.RenderWithContext(t.Context(), c, all)
 	if err != nil {
 		return nil, "", err
 	}

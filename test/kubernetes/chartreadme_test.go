@@ -128,7 +128,7 @@ func TestReadmeValues(t *testing.T) {
 		if i == 0 {
 			e2e.Config(t, settings)
 		}
-		if traces := i == 1; traces != strings.Contains(string(m.text), "secretKeyRef: {name: collector, key: headers}") {
+		if traces := i == 1; traces != strings.Contains(string(m.text), `secretKeyRef: {name: "collector", key: "headers"}`) {
 			t.Errorf("traces: %v\n%s", traces, m.text)
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
@@ -211,7 +213,7 @@ func TestWrongValues(t *testing.T) {
 		{"{policies: 'policy: {}'}", "has no key `policies`"},
 		{"{policies: '{queues: {default: {}}, policies: {a: {queue: default}}}'}", "set secrets.QUEUE_URL"},
 		{"{env: {QUEUE_MAX_PENDING: \"7\"}}", "'QUEUE_MAX_PENDING' not allowed"},
-		{"{env: {LOG_LEVLE: DEBUG}}", "'LOG_LEVLE' not allowed"},
+		{"{env: {LOG_LEVELS: DEBUG}}", "'LOG_LEVELS' not allowed"},
 		{"{env: {REDIS_TIMEOUT: 100}}", "got number, want string"},
 		{"{env: {QUEUE_URL: redis://redis}}", "'QUEUE_URL' not allowed"},
 		{"{secrets: {QUEUE_URL: redis://redis}}", "got string, want object"},
@@ -223,25 +225,48 @@ func TestWrongValues(t *testing.T) {
 	}
 }
 
-// TestChartPolicies: the gate gets the user's policies byte by byte, for their order counts.
+// TestChartPolicies: the gate gets the user's policies byte by byte, for their order counts. They change no pod.
 func TestChartPolicies(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile(filepath.Join(e2e.Root(), "examples", "policies", "llm-gateway.yaml"))
-	if err != nil {
-		t.Fatal(err)
+	pod := func(policies string) (manifests, any) {
+		values, err := yaml.Marshal(map[string]any{
+			"policies": policies,
+			"env":      map[string]string{"USER_ID_SOURCES": "jwt"},
+			"secrets":  map[string]any{"QUEUE_URL": map[string]string{"name": "a", "key": "b"}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := install(t, string(values))
+		return m, one[*appsv1.Deployment](t, m).Spec.Template
 	}
-	values, err := yaml.Marshal(map[string]any{
-		"policies": string(text),
-		"env":      map[string]string{"USER_ID_SOURCES": "jwt"},
-		"secrets":  map[string]any{"QUEUE_URL": map[string]string{"name": "a", "key": "b"}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := install(t, string(values))
+	text := read(t, filepath.Join(e2e.Root(), "examples", "policies", "llm-gateway.yaml"))
+	m, before := pod(text)
 	c, settings := gate(t, m)
-	if got := policies(t, m, c); got != string(text) {
+	if got := policies(t, m, c); got != text {
 		t.Errorf("the gate has\n%s\nwant\n%s", got, text)
 	}
 	e2e.Config(t, settings)
+
+	const indented = "  policies:\n    zz: {match: [/zz]}\n    aa: {match: [/]}\n"
+	m, after := pod(indented)
+	if got := policies(t, m, c); got != indented {
+		t.Errorf("the gate has\n%q\nwant\n%q", got, indented)
+	}
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Errorf("other policies roll the pods:\n%s", diff)
+	}
+}
+
+// TestOtherSettingsRollPods: a setting, and the configuration of a sidecar's Envoy.
+func TestOtherSettingsRollPods(t *testing.T) {
+	t.Parallel()
+	pod := func(values string) any { return one[*appsv1.Deployment](t, install(t, values)).Spec.Template }
+	if cmp.Equal(pod("{}"), pod("{env: {LOG_LEVEL: DEBUG}}")) {
+		t.Error("another setting changes no pod")
+	}
+	const sidecar = "{mode: sidecar, api: {container: {image: x}}, envoy: {config: %q}}"
+	if cmp.Equal(pod(fmt.Sprintf(sidecar, "a: 1")), pod(fmt.Sprintf(sidecar, "a: 2"))) {
+		t.Error("another configuration of Envoy changes no pod")
+	}
 }

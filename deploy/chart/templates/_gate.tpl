@@ -14,7 +14,7 @@ env:
 {{- if eq $name "OTEL_EXPORTER_OTLP_HEADERS" }}
 - name: {{ $name }}
   valueFrom:
-    secretKeyRef: {name: {{ $ref.name }}, key: {{ $ref.key }}}
+    secretKeyRef: {name: {{ quote $ref.name }}, key: {{ quote $ref.key }}}
 {{- else }}
 - {name: {{ $name }}_FILE, value: /etc/refrakt-gate/{{ include "refrakt-gate.secretFile" $name }}}
 {{- end }}
@@ -78,7 +78,7 @@ volumeMounts:
 {{- define "refrakt-gate.secretFiles" -}}
 {{- range $name, $ref := .Values.secrets }}
 {{- with include "refrakt-gate.secretFile" $name }}
-- secret: {name: {{ $ref.name }}, items: [{key: {{ $ref.key }}, path: {{ . }}}]}
+- secret: {name: {{ quote $ref.name }}, items: [{key: {{ quote $ref.key }}, path: {{ . }}}]}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -98,8 +98,10 @@ func checkLabels(t *testing.T, m manifests) {
 }
 
 var (
-	secretSettings = []string{"QUEUE_URL", "RATE_LIMIT_REDIS_URL", "PROMETHEUS_BEARER_TOKEN", "OTEL_EXPORTER_OTLP_HEADERS"}
-	withPassword   = regexp.MustCompile(`://[^/\s]*@`)
+	secretSettings = []string{
+		"QUEUE_URL", "RATE_LIMIT_REDIS_URL", "PROMETHEUS_BEARER_TOKEN", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+	}
+	withPassword = regexp.MustCompile(`://[^/\s]*@`)
 )
 
 // Secrets are referred to, never written down.
@@ -339,6 +341,10 @@ func gate(t *testing.T, m manifests) (container, map[string]string) {
 	if err := os.WriteFile(secret, []byte("redis://127.0.0.1:1/0\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	headers := filepath.Join(t.TempDir(), "headers")
+	if err := os.WriteFile(headers, []byte("authorization=Bearer%20TOKEN\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	pki := t.TempDir()
 	ca := certtest.NewCA(t)
 	certtest.Mount(t, pki, ca.Pair(t, "gate"), ca)
@@ -348,15 +354,14 @@ func gate(t *testing.T, m manifests) (container, map[string]string) {
 		}
 	}
 	for _, e := range list[i].Env {
-		if e.ValueFrom != nil {
-			continue
-		}
 		settings[e.Name] = e.Value
 		if strings.HasSuffix(e.Name, "_FILE") && e.Name != "POLICY_FILE" {
 			if !slices.ContainsFunc(list[i].VolumeMounts, func(v corev1.VolumeMount) bool { return v.MountPath == filepath.Dir(e.Value) }) {
 				t.Errorf("%s: nothing is mounted at %s", e.Name, e.Value)
 			}
-			settings[e.Name] = secret
+			if settings[e.Name] = secret; strings.Contains(e.Name, "HEADERS") {
+				settings[e.Name] = headers
+			}
 		}
 	}
 	settings["POLICY_FILE"] = filepath.Join(t.TempDir(), "policies.yaml")
@@ -525,10 +530,10 @@ func checkGrace(t *testing.T, m manifests) {
 	if len(containers(m)) == 0 {
 		return
 	}
-	const telemetry = 2 * time.Second // the gate's telemetry port, last
+	const last = 4 * time.Second // the gate's last spans, then its telemetry port
 	_, settings := gate(t, m)
 	config := effective(t, settings)
-	need := telemetry + duration(t, config["SHUTDOWN_DRAIN"]) + duration(t, config["SHUTDOWN_TIMEOUT"])
+	need := last + duration(t, config["SHUTDOWN_DRAIN"]) + duration(t, config["SHUTDOWN_TIMEOUT"])
 	var pod *corev1.PodSpec
 	for _, c := range containers(m) {
 		pod = c.pod

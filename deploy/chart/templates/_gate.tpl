@@ -11,13 +11,7 @@ envFrom:
 env:
 - {name: POLICY_FILE, value: /etc/refrakt-gate-policies/policies.yaml}
 {{- range $name, $ref := .Values.secrets }}
-{{- if eq $name "OTEL_EXPORTER_OTLP_HEADERS" }}
-- name: {{ $name }}
-  valueFrom:
-    secretKeyRef: {name: {{ quote $ref.name }}, key: {{ quote $ref.key }}}
-{{- else }}
 - {name: {{ $name }}_FILE, value: /etc/refrakt-gate/{{ include "refrakt-gate.secretFile" $name }}}
-{{- end }}
 {{- end }}
 ports:
 {{- if not $sidecar }}
@@ -56,7 +50,7 @@ securityContext:
   readOnlyRootFilesystem: true
   capabilities: {drop: [ALL]}
 volumeMounts:
-{{- if include "refrakt-gate.secretFiles" . }}
+{{- if .Values.secrets }}
 - {name: secrets, mountPath: /etc/refrakt-gate, readOnly: true}
 {{- end }}
 # As a folder: a file that is mounted by subPath never changes.
@@ -71,14 +65,5 @@ volumeMounts:
 
 {{/* The file of a secret setting. */}}
 {{- define "refrakt-gate.secretFile" -}}
-{{ get (dict "QUEUE_URL" "queue-url" "RATE_LIMIT_REDIS_URL" "rate-limit-redis-url" "PROMETHEUS_BEARER_TOKEN" "metrics-token") . }}
-{{- end }}
-
-{{/* The Secrets with these files, as sources of a projected volume. */}}
-{{- define "refrakt-gate.secretFiles" -}}
-{{- range $name, $ref := .Values.secrets }}
-{{- with include "refrakt-gate.secretFile" $name }}
-- secret: {name: {{ quote $ref.name }}, items: [{key: {{ quote $ref.key }}, path: {{ . }}}]}
-{{- end }}
-{{- end }}
+{{ . | lower | replace "_" "-" }}
 {{- end }}

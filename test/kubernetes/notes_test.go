@@ -2,6 +2,7 @@ package kubernetes
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -119,6 +120,27 @@ func TestWithoutValues(t *testing.T) {
 			t.Errorf("after %d requests: exit code %d\n%s", allowed, code, out)
 		}
 		return
+	}
+}
+
+// TestFirstStepsInReadme: the way to the first 429 in the project's README is the chart's: its first command, and the
+// command that helm prints.
+func TestFirstStepsInReadme(t *testing.T) {
+	t.Parallel()
+	steps := regexp.MustCompile("```sh\n(helm install [^\n]+)\n(for [^\n]+)\n```").FindStringSubmatch(read(t, filepath.Join(e2e.Root(), "README.md")))
+	if steps == nil {
+		t.Fatal("README.md installs no chart")
+	}
+	if first := regexp.MustCompile(`(?m)^helm .*$`).FindString(chartReadme(t)); steps[1] != first+" --wait" {
+		t.Errorf("README.md has %q, the chart's %q", steps[1], first)
+	}
+	_, notes, err := release(t, "refrakt-gate", "{}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strings.Join(strings.Fields(strings.ReplaceAll(steps[2], "deploy/refrakt-gate --", "deploy/refrakt-gate -c gate --")), " ")
+	if got := strings.Join(strings.Fields(notes), " "); !strings.Contains(strings.ReplaceAll(got, "203.0.113.9 done", "203.0.113.9; done"), want) {
+		t.Errorf("README.md has %q, helm prints\n%s", want, notes)
 	}
 }
 

@@ -17,7 +17,7 @@ for platform in "$@"; do
   stage="$dir/$name"
   mkdir "$stage"
   CGO_ENABLED=0 GOOS=${platform%/*} GOARCH=${platform#*/} \
-    go build -trimpath -ldflags "-s -w -X main.version=$version" -o "$stage/refrakt-gate" ./cmd/refrakt-gate
+    go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$version" -o "$stage/refrakt-gate" ./cmd/refrakt-gate
   cp LICENSE README.md CHANGELOG.md "$stage"
   # From the binary, not from go.mod: so it lists what the binary for this platform contains.
   go tool -modfile=tools/release/go.mod cyclonedx-gomod bin -json -noserial -notimestamp -version "$version" \

@@ -3,15 +3,30 @@
 package containers
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 )
 
-// story is what the steps share.
+// story is a play and what its steps share.
 type story struct {
 	Folder
-	env []string
+	env  []string
+	home string // where the project is cloned to
+}
+
+// steps of the story, in their order.
+var steps = []struct {
+	name string
+	play func(*story, *testing.T)
+}{
+	{"stand-ins", (*story).buildStandIns},
+	{"from nothing to the first 429", (*story).firstSteps},
 }
 
 func startEngineFor(t *testing.T, f Folder) *story {
@@ -21,12 +36,67 @@ func startEngineFor(t *testing.T, f Folder) *story {
 		t.Fatal(err)
 	}
 	t.Cleanup(e.end)
-	return &story{f, e.Env}
+	home := f.path("home")
+	if err := os.Mkdir(home, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return &story{f, slices.Concat(e.Env, clonesFrom(f.project())), home}
 }
 
+// play plays all steps. Each needs those before it.
 func play(t *testing.T, f Folder) {
 	s := startEngineFor(t, f)
-	_ = s
-	_ = os.Args
-	_ = filepath.Join
+	for _, step := range steps {
+		if !t.Run(step.name, func(t *testing.T) { step.play(s, t) }) {
+			t.Fatalf("ended after %q:\n%s", step.name, s.describe())
+		}
+	}
+}
+
+// describe says how the services are and what they said last.
+func (s *story) describe() string {
+	out, _ := s.try(context.Background(), s.clone(), "docker compose ps --all; docker compose logs --tail 30")
+	return out
+}
+
+func (s *story) clone() string { return filepath.Join(s.home, "refrakt-gate") }
+
+// try runs lines for a shell in dir and returns what they print.
+func (s *story) try(ctx context.Context, dir, script string) (string, error) {
+	return output(ctx, dir, s.env, "bash", "-euo", "pipefail", "-c", "exec 2>&1\n"+script)
+}
+
+// sh runs lines for a shell in the clone, which must succeed.
+func (s *story) sh(t *testing.T, script string) string {
+	t.Helper()
+	out, err := s.try(t.Context(), s.clone(), script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(out)
+}
+
+func (s *story) buildStandIns(t *testing.T) {
+	if _, err := os.Stat(s.standIns()); err != nil {
+		t.Log("the bases come from the registry")
+		return
+	}
+	if _, err := s.try(t.Context(), s.standIns(), "docker compose build --quiet"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// firstSteps runs the README's lines.
+func (s *story) firstSteps(t *testing.T) {
+	begin := time.Now()
+	out, err := s.try(t.Context(), s.home, FirstSteps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("it took %v", time.Since(begin))
+	want := strings.Repeat("202\n", 10) + "429\n"
+	if !strings.HasSuffix(out, want) {
+		t.Errorf("got:\n%s\nwant at the end:\n%s", out, want)
+	}
+	fmt.Fprintln(os.Stdout, out)
 }

@@ -76,10 +76,14 @@ func (c Cache) compose(ctx context.Context, checkout string) (string, error) {
 // debian makes the root of the stand-ins. Its version is the one of the real bases.
 func (c Cache) debian(ctx context.Context) (string, error) {
 	args := []string{
-		"--quiet", "--variant=minbase", "--include=ca-certificates,python3,python3-pip,redis-server,prometheus,busybox",
-		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
-		"bookworm",
+		"--quiet", "--variant=minbase", "--aptopt=APT::Install-Recommends false", "--dpkgopt=force-unsafe-io",
+		"--include=ca-certificates,python3,python3-pip,redis-server,prometheus,busybox",
 	}
+	// Prometheus depends on much JavaScript, for its pages.
+	for _, unused := range []string{"doc", "man", "locale", "javascript"} {
+		args = append(args, "--dpkgopt=path-exclude=/usr/share/"+unused+"/*")
+	}
+	args = append(args, "bookworm")
 	return c.part("debian.tar", strings.Join(args, " "), func(to string) error {
 		_, err := output(ctx, "", nil, "mmdebstrap", append(args, to)...)
 		return err
@@ -96,11 +100,12 @@ func (c Cache) wheels(ctx context.Context, checkout string) (string, error) {
 	machine := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]
 	args := []string{
 		"download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:", "--python-version=3.11",
-		"--platform=manylinux2014_" + machine, "--platform=manylinux_2_28_" + machine, "--requirement=" + requirements,
+		"--platform=manylinux2014_" + machine, "--platform=manylinux_2_28_" + machine,
+		"async-timeout", // which Redis's client wants besides: the real base has a newer Python 3.11
 	}
-	return c.part("wheels.tar", key+strings.Join(args[4:7], " "), func(to string) error {
+	return c.part("wheels.tar", key+strings.Join(args, " "), func(to string) error {
 		dir := filepath.Join(filepath.Dir(to), "wheels")
-		if _, err := output(ctx, "", nil, filepath.Join(checkout, ".venv", "bin", "pip"), append(args, "--dest="+dir)...); err != nil {
+		if _, err := output(ctx, "", nil, filepath.Join(checkout, ".venv", "bin", "pip"), append(args, "--requirement="+requirements, "--dest="+dir)...); err != nil {
 			return err
 		}
 		_, err := output(ctx, "", nil, "tar", "--create", "--file="+to, "--directory="+filepath.Dir(dir), "wheels")

@@ -20,7 +20,7 @@ CMD ["python3"]
 
 FROM debian AS envoy
 ADD envoy.tar /usr/local/bin
-RUN groupadd --gid 101 envoy && useradd --uid 101 --gid 101 --no-create-home envoy
+RUN groupadd --non-unique --gid 101 envoy && useradd --non-unique --uid 101 --gid 101 --no-create-home envoy
 RUN printf '%s\n' '#!/bin/sh' 'case $1 in -*) set -- envoy "$@" ;; esac' 'exec "$@"' >/docker-entrypoint.sh && chmod 0755 /docker-entrypoint.sh
 ENTRYPOINT ["/docker-entrypoint.sh"]
 CMD ["envoy", "-c", "/etc/envoy/envoy.yaml"]

@@ -58,15 +58,20 @@ var standIns = map[string]string{
 	"gcr.io/distroless/static-debian12": "distroless",
 }
 
+// canonical is the whole name of an image.
+func canonical(name string) string {
+	switch first, _, found := strings.Cut(name, "/"); {
+	case !found:
+		return "docker.io/library/" + name
+	case !strings.Contains(first, "."):
+		return "docker.io/" + name
+	}
+	return name
+}
+
 // standIn is the target of standins.Dockerfile that stands for an image.
 func standIn(name string) (string, error) {
-	repository, tag, _ := strings.Cut(name, ":")
-	switch first, _, found := strings.Cut(repository, "/"); {
-	case !found:
-		repository = "docker.io/library/" + repository
-	case !strings.Contains(first, "."):
-		repository = "docker.io/" + repository
-	}
+	repository, tag, _ := strings.Cut(canonical(name), ":")
 	target := standIns[repository]
 	if target == "" || tag == "" {
 		return "", fmt.Errorf("no stand-in for the base image %s: add one to standIns in bases.go and to standins.Dockerfile", name)

@@ -4,13 +4,12 @@ package containers
 
 import (
 	"context"
-	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // story is a play and what its steps share.
@@ -25,8 +24,20 @@ var steps = []struct {
 	name string
 	play func(*story, *testing.T)
 }{
-	{"stand-ins", (*story).buildStandIns},
+	{"the stand-ins are built", (*story).buildStandIns},
 	{"from nothing to the first 429", (*story).firstSteps},
+	{"the gate is asked in its container", (*story).check},
+	{"no process has a capability", (*story).noCapabilities},
+	{"Prometheus has the gate", (*story).prometheus},
+	{"the queue is full, then drained", (*story).queue},
+	{"Redis is stopped and comes back", (*story).redis},
+	{"Envoy is killed", (*story).envoyKilled},
+	{"the gate is killed", (*story).gateKilled},
+	{"the gate is stopped", (*story).gateStopped},
+	{"another policy file", (*story).policies},
+	{"down leaves nothing", (*story).down},
+	{"up fails without Redis", (*story).withoutRedis},
+	{"images of a release", (*story).images},
 }
 
 func startEngineFor(t *testing.T, f Folder) *story {
@@ -86,17 +97,19 @@ func (s *story) buildStandIns(t *testing.T) {
 	}
 }
 
-// firstSteps runs the README's lines.
+// firstSteps runs the README's lines, then asks once more.
 func (s *story) firstSteps(t *testing.T) {
-	begin := time.Now()
 	out, err := s.try(t.Context(), s.home, FirstSteps)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("it took %v", time.Since(begin))
 	want := strings.Repeat("202\n", 10) + "429\n"
 	if !strings.HasSuffix(out, want) {
 		t.Errorf("got:\n%s\nwant at the end:\n%s", out, want)
 	}
-	fmt.Fprintln(os.Stdout, out)
+	r := post(t, "/run", "", "")
+	if r.Status != http.StatusTooManyRequests {
+		t.Fatalf("once more: got %d %s, want 429", r.Status, r.Body)
+	}
+	t.Logf("429 with Retry-After: %v", r.RetryAfter(t))
 }

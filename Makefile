@@ -9,7 +9,7 @@ VENV := .venv
 BENCH_VENV := bench/.venv
 LINT_VENV := tools/.venv
 
-.PHONY: help setup envoys redis prometheus build release run demo test load chaos soak bench bench-check fuzz lint generate clean ci
+.PHONY: help setup envoys redis prometheus build release run demo test load chaos soak containers bench bench-check fuzz lint generate clean ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,7 +52,7 @@ demo: $(VENV)/installed redis ## Play allowed, 429, 503, recovery and a fair sha
 test: setup ## Run all tests: unit, bucket stores on a real Redis, end to end on real Envoy, Redis, SAQ, FastAPI, Prometheus
 	go vet ./...
 	go test -race -shuffle=on ./...
-	cd test && go vet -tags load,chaos ./... && go test -race -shuffle=on ./...
+	cd test && go vet -tags load,chaos,containers ./... && go test -race -shuffle=on ./...
 	cd test/kubernetes && go vet ./... && go test -shuffle=on ./...
 	cd bench && go vet ./... && go test -race -shuffle=on ./...
 
@@ -64,6 +64,10 @@ chaos: setup ## Break what the gate depends on, under traffic, and write a repor
 
 soak: setup ## Break Redis over and over for 10 minutes (SOAK=10m); exit 1 if the gate grows
 	cd test && SOAK='$(SOAK)' go test -tags chaos -run '^TestSoak$$' -count=1 -timeout 60m -v ./chaos
+
+containers: $(VENV)/installed ## Play images and docker-compose.yml on a container engine of its own, as root (BASES=registry pulls the real base images); exit 1 if an expectation fails
+	@scripts/containers.sh $(if $(BASES),slirp4netns,mmdebstrap)
+	cd test && BASES='$(BASES)' go test -tags containers -run '^TestContainers$$' -count=1 -timeout 40m -v ./containers
 
 BENCH_DIR ?= $(CURDIR)/docs/performance
 bench: $(VENV)/installed $(BENCH_VENV)/installed redis ## Measure the gate for 8 minutes, write tables and plots (BENCH_DIR, default docs/performance; BENCH_PEER=PATH: an envoyproxy/ratelimit, too)
@@ -83,7 +87,7 @@ fuzz: ## Run each fuzz target for a number of executions (FUZZ=300000x) or a tim
 
 lint: $(LINT_VENV)/installed ## Run golangci-lint and buf, and actionlint, zizmor and check-jsonschema on .github
 	$(GOTOOL) golangci-lint run ./...
-	cd test && $(GOTOOL) golangci-lint run --build-tags load,chaos ./...
+	cd test && $(GOTOOL) golangci-lint run --build-tags load,chaos,containers ./...
 	cd test/kubernetes && $(GOTOOL) golangci-lint run ./...
 	cd bench && $(GOTOOL) golangci-lint run ./...
 	cd proto && $(GOTOOL) buf lint
@@ -100,5 +104,5 @@ generate: ## Generate the Go code of proto/ and the JSON schema of policy files
 ci: ## Run everything CI runs
 	.ci/run
 
-clean: ## Remove what was built and fetched into this folder
-	rm -rf bin dist $(VENV) $(BENCH_VENV) $(LINT_VENV)
+clean: ## Remove what was built and fetched into this folder, and what make containers keeps
+	rm -rf bin dist $(VENV) $(BENCH_VENV) $(LINT_VENV) "$${XDG_CACHE_HOME:-$$HOME/.cache}/refrakt-gate/containers"

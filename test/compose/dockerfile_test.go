@@ -53,7 +53,11 @@ func (r recipe) bases() []string {
 	var all []string
 	for _, i := range r.instructions {
 		if i.name == "FROM" {
-			all = append(all, strings.Fields(i.rest)[0])
+			words := strings.Fields(i.rest)
+			if strings.HasPrefix(words[0], "--platform=") {
+				words = words[1:]
+			}
+			all = append(all, words[0])
 		}
 	}
 	return all
@@ -102,7 +106,7 @@ func (r recipe) play(t *testing.T) (root string) {
 				t.Fatalf("RUN %s: %v\n%s", in.rest, err, out)
 			}
 		case in.name == "RUN" && args[0] == "pip": // makes files of its own
-		case slices.Contains([]string{"FROM", "USER", "ENV", "EXPOSE", "ENTRYPOINT", "CMD"}, in.name):
+		case slices.Contains([]string{"FROM", "ARG", "LABEL", "USER", "ENV", "EXPOSE", "ENTRYPOINT", "CMD"}, in.name):
 		default:
 			t.Fatalf("%s %s is not understood here", in.name, in.rest)
 		}

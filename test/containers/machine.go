@@ -73,7 +73,9 @@ func Look(mark string) (Machine, error) {
 
 // Changes says how after differs from before.
 func Changes(before, after Machine) (changes []string) {
-	for _, name := range slices.Sorted(maps.Keys(before)) {
+	names := maps.Clone(before)
+	maps.Copy(names, after)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
 		for _, line := range without(after[name], before[name]) {
 			changes = append(changes, name+": new: "+line)
 		}

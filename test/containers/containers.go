@@ -30,10 +30,11 @@ type Folder string
 func (f Folder) path(name string) string { return filepath.Join(string(f), name) }
 
 // What prepare puts into it.
-func (f Folder) project() string  { return f.path("project") }        // the repository that is cloned
-func (f Folder) standIns() string { return f.path("stand-ins") }      // what stand-ins are built from
-func (f Folder) compose() string  { return f.path("docker-compose") } // the plugin
-func (f Folder) archives() string { return f.path("dist") }           // of a release
+func (f Folder) project() string         { return f.path("project") }        // the repository that is cloned
+func (f Folder) standIns() string        { return f.path("stand-ins") }      // what stand-ins are built from
+func (f Folder) root(name string) string { return f.path(name + ".tar") }    // of a stand-in
+func (f Folder) compose() string         { return f.path("docker-compose") } // the plugin
+func (f Folder) archives() string        { return f.path("dist") }           // of a release
 
 // prepare puts into the folder what a play needs and the engine does not make. Much of it comes over the network.
 func prepare(ctx context.Context, cache Cache, checkout string, f Folder, withStandIns bool) error {
@@ -49,9 +50,9 @@ func prepare(ctx context.Context, cache Cache, checkout string, f Folder, withSt
 		return err
 	}
 	all, ctx := errgroup.WithContext(ctx)
-	part := func(to string, make func() (string, error)) {
+	part := func(to string, get func() (string, error)) {
 		all.Go(func() error {
-			from, err := make()
+			from, err := get()
 			if err != nil {
 				return err
 			}
@@ -67,13 +68,22 @@ func prepare(ctx context.Context, cache Cache, checkout string, f Folder, withSt
 		if err := f.describeStandIns(checkout); err != nil {
 			return err
 		}
-		part(filepath.Join(f.standIns(), "debian.tar"), func() (string, error) { return cache.debian(ctx) })
+		all.Go(func() error {
+			debian, err := cache.debian(ctx)
+			if err != nil {
+				return err
+			}
+			golang, err := cache.golang(ctx, debian, checkout, platforms())
+			if err != nil {
+				return err
+			}
+			return errors.Join(link(debian, f.root("debian")), link(golang, f.root("golang")))
+		})
 		part(filepath.Join(f.standIns(), "wheels.tar"), func() (string, error) { return cache.wheels(ctx, checkout) })
-		part(filepath.Join(f.standIns(), "golang.tar"), func() (string, error) { return cache.golang(ctx, checkout, platforms()) })
 		all.Go(func() error {
 			found, err := filepath.Glob(filepath.Join(checkout, ".venv", "lib", "python3*", "site-packages", "envoy", "_bin"))
 			if err != nil || len(found) == 0 {
-				return errors.New("Envoy is not installed in .venv: run `make setup`")
+				return errors.New("no Envoy in .venv: run `make setup`")
 			}
 			_, err = output(ctx, "", nil, "tar", "--create", "--file="+filepath.Join(f.standIns(), "envoy.tar"), "--directory="+found[0], "envoy")
 			return err

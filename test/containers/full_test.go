@@ -25,22 +25,29 @@ func TestContainers(t *testing.T) {
 	if bases != "" && bases != "registry" {
 		t.Fatalf("BASES=%s is unknown: leave it empty for stand-ins that are made here, or set it to registry", bases)
 	}
-	inRun(t, func(ctx context.Context, cache Cache, f Folder) error {
-		return prepare(ctx, cache, e2e.Root(), f, bases == "")
+	online := bases == "registry"
+	inRun(t, online, func(ctx context.Context, cache Cache, f Folder) error {
+		return prepare(ctx, cache, e2e.Root(), f, !online)
 	}, play)
 }
 
 // TestEngine says whether a container engine runs on this machine.
 func TestEngine(t *testing.T) {
-	inRun(t, func(context.Context, Cache, Folder) error { return nil }, func(t *testing.T, f Folder) { startEngineFor(t, f) })
+	inRun(t, false, func(context.Context, Cache, Folder) error { return nil }, func(t *testing.T, f Folder) { startEngineFor(t, f) })
 }
 
-// inRun calls play in a sandbox, with a folder that prepare has filled, and compares the machine with what it was before.
-func inRun(t *testing.T, prepare func(context.Context, Cache, Folder) error, play func(*testing.T, Folder)) {
+// inRun calls play in a sandbox, online or not, with a folder that prepare has filled, and compares the machine with what
+// it was before.
+func inRun(t *testing.T, online bool, prepare func(context.Context, Cache, Folder) error, play func(*testing.T, Folder)) {
 	t.Helper()
 	if f := Folder(os.Getenv(sandboxed)); f != "" {
 		if err := furnish(string(f)); err != nil {
 			t.Fatal(err)
+		}
+		if online {
+			if err := awaitUplink(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 		}
 		play(t, f)
 		return
@@ -70,7 +77,7 @@ func inRun(t *testing.T, prepare func(context.Context, Cache, Folder) error, pla
 	}
 	err = prepare(ctx, cache, f)
 	if err == nil {
-		err = inSandbox(ctx, []string{"-test.run=^" + t.Name() + "$", "-test.v", "-test.timeout=30m"}, []string{sandboxed + "=" + string(f)}, func(int) error { return nil })
+		err = inSandbox(ctx, online, []string{"-test.run=^" + t.Name() + "$", "-test.v", "-test.timeout=30m"}, []string{sandboxed + "=" + string(f)})
 	}
 	if err := errors.Join(err, f.remove()); err != nil {
 		t.Error(err)

@@ -113,8 +113,9 @@ func (c Cache) wheels(ctx context.Context, checkout string) (string, error) {
 	})
 }
 
-// golang packs this machine's Go with the gate's modules, and with what this machine's Go has built for these platforms.
-func (c Cache) golang(ctx context.Context, checkout string, platforms []string) (string, error) {
+// golang adds this machine's Go to the root debian, with the gate's modules, and with what this machine's Go has built for
+// these platforms.
+func (c Cache) golang(ctx context.Context, debian, checkout string, platforms []string) (string, error) {
 	key, err := contents(filepath.Join(checkout, "go.mod"), filepath.Join(checkout, "go.sum"))
 	if err != nil {
 		return "", err
@@ -125,7 +126,7 @@ func (c Cache) golang(ctx context.Context, checkout string, platforms []string) 
 	}
 	env := lines(text)
 	goroot, modules, built := env[0], env[1], env[2]
-	return c.part("golang.tar", runtime.Version()+strings.Join(platforms, " ")+key, func(to string) error {
+	return c.part("golang.tar", debian+runtime.Version()+strings.Join(platforms, " ")+key, func(to string) error {
 		dir := filepath.Join(filepath.Dir(to), "root")
 		usr, cache := filepath.Join(dir, "usr", "local"), filepath.Join(dir, "go", "cache")
 		if err := os.MkdirAll(usr, 0o755); err != nil {
@@ -153,7 +154,10 @@ func (c Cache) golang(ctx context.Context, checkout string, platforms []string) 
 				return err
 			}
 		}
-		_, err := output(ctx, "", nil, "tar", "--create", "--owner=0", "--group=0", "--file="+to, "--directory="+dir, "go", "usr")
+		if _, err := output(ctx, "", nil, "cp", debian, to); err != nil {
+			return err
+		}
+		_, err := output(ctx, "", nil, "tar", "--append", "--owner=0", "--group=0", "--file="+to, "--directory="+dir, "go", "usr/local/go")
 		return err
 	})
 }

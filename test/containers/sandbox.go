@@ -4,21 +4,29 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
 )
 
 // A sandbox is a process with network, mounts and process numbers of its own. A container engine in it finds no other
 // engine, and what it changes (firewall rules, bridges, forwarding, mounts) ends with the sandbox. If its first process
 // ends, the kernel ends all others.
 
-// inSandbox runs this program anew in a sandbox, until it ends or ctx does. started is called with its process number.
-func inSandbox(ctx context.Context, args, env []string, started func(pid int) error) error {
+// inSandbox runs this program anew in a sandbox, online or not, until it ends or ctx does.
+func inSandbox(ctx context.Context, online bool, args, env []string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
@@ -32,8 +40,15 @@ func inSandbox(ctx context.Context, args, env []string, started func(pid int) er
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start a process with network, mounts and process numbers of its own, as root: %w", err)
 	}
-	if err := started(cmd.Process.Pid); err != nil {
-		return errors.Join(err, cmd.Process.Kill(), cmd.Wait())
+	if online {
+		// A process, no rules: the machine's own network does not change. What it fails to do is missed in the sandbox.
+		uplink := exec.CommandContext(ctx, "slirp4netns", "--configure", "--mtu=65520", "--disable-host-loopback", strconv.Itoa(cmd.Process.Pid), uplinkName)
+		uplink.Stderr = os.Stderr
+		if err := uplink.Start(); err != nil {
+			cancel()
+			return fmt.Errorf("connect the sandbox with the network: %w", errors.Join(err, cmd.Wait()))
+		}
+		defer func() { cancel(); _ = uplink.Wait() }()
 	}
 	if err := cmd.Wait(); err != nil {
 		return fmt.Errorf("in the sandbox: %w", errors.Join(ctx.Err(), err))
@@ -81,6 +96,37 @@ func loopback() error {
 	lo.SetUint16(unix.IFF_UP)
 	if err := unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, lo); err != nil {
 		return fmt.Errorf("bring loopback up: %w", err)
+	}
+	return nil
+}
+
+// uplinkName is the sandbox's way to the network.
+const uplinkName = "tap0"
+
+// awaitUplink waits in the sandbox until it is connected with the network, and has names asked for there.
+func awaitUplink(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	err := polltest.Wait(ctx, func() error {
+		link, err := net.InterfaceByName(uplinkName)
+		if err != nil {
+			return err
+		}
+		if addrs, err := link.Addrs(); err != nil || len(addrs) == 0 {
+			return errors.Join(errors.New("it has no address"), err)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("wait for the sandbox to be connected: %w", err)
+	}
+	const file = "/etc/resolv.conf"
+	err = os.Remove(file) // a link, often
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = os.WriteFile(file, []byte("nameserver 10.0.2.3\n"), 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("have names asked for in the sandbox: %w", err)
 	}
 	return nil
 }

@@ -1,15 +1,14 @@
 # Stand-ins for the base images, for machines that reach no registry. They test our Dockerfiles, compose file and
 # wiring, not the real bases. standins.go says which target stands for which base, and makes the files copied here.
 
-# All but the gate's base are this Debian. It is this machine's, whatever platform is built for.
-FROM --platform=$BUILDPLATFORM scratch AS debian
-ADD debian.tar /
+# Two roots are imported before: a Debian, and one that has this machine's Go too, with the modules and the packages of
+# the gate, so that a build needs no network. All but the gate's base are for this machine, whatever is built for.
+FROM --platform=$BUILDPLATFORM stand-ins/debian AS debian
 ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
-# It has the modules and packages of the gate, so that a build needs no network.
-FROM debian AS golang
-ADD golang.tar /
-ENV PATH=/usr/local/go/bin:$PATH GOPATH=/go GOTOOLCHAIN=local GOPROXY=off GOCACHE=/go/cache
+FROM --platform=$BUILDPLATFORM stand-ins/golang AS golang
+ENV PATH=/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+ENV GOPATH=/go GOTOOLCHAIN=local GOPROXY=off GOCACHE=/go/cache
 WORKDIR /go
 
 FROM debian AS python

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // story is a play and what its steps share.
@@ -91,6 +93,16 @@ func (s *story) buildStandIns(t *testing.T) {
 	if _, err := os.Stat(s.standIns()); err != nil {
 		t.Log("the bases come from the registry")
 		return
+	}
+	var imports errgroup.Group
+	for _, name := range []string{"debian", "golang"} {
+		imports.Go(func() error {
+			_, err := s.try(t.Context(), "", "docker import "+s.root(name)+" stand-ins/"+name)
+			return err
+		})
+	}
+	if err := imports.Wait(); err != nil {
+		t.Fatal(err)
 	}
 	if _, err := s.try(t.Context(), s.standIns(), "docker compose build --quiet"); err != nil {
 		t.Fatal(err)

@@ -90,12 +90,7 @@ func (s *story) prometheus(t *testing.T) {
 
 // queue fills the queue while no worker takes jobs, and has the worker drain it.
 func (s *story) queue(t *testing.T) {
-	polltest.Until(t, time.Minute, "the jobs of the first steps to be done", func() error {
-		if n := s.sh(t, "docker compose exec redis redis-cli zcard saq:default:incomplete"); n != "0" {
-			return fmt.Errorf("%s are left", n)
-		}
-		return nil
-	})
+	s.drained(t)
 	s.sh(t, "docker compose stop worker")
 	const limit = 40 // of the preset
 	full := []string{newCaller(), newCaller(), newCaller(), newCaller(), newCaller()}
@@ -113,6 +108,19 @@ func (s *story) queue(t *testing.T) {
 	began := time.Now()
 	answers(t, "/run", http.StatusAccepted)
 	t.Logf("room again %v after the start of the worker", since(began))
+	s.drained(t)
+	answers(t, "/assistant", http.StatusOK) // it sees the queue as the newest sample does
+}
+
+// drained waits until all jobs are done.
+func (s *story) drained(t *testing.T) {
+	t.Helper()
+	polltest.Until(t, time.Minute, "all jobs to be done", func() error {
+		if n := s.sh(t, "docker compose exec redis redis-cli zcard saq:default:incomplete"); n != "0" {
+			return fmt.Errorf("%s are left", n)
+		}
+		return nil
+	})
 }
 
 // redis stops Redis: the gate's own buckets decide.

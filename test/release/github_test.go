@@ -115,6 +115,26 @@ func TestWorkflowsCallWhatIsThere(t *testing.T) {
 	}
 }
 
+// TestOneGo: workflows build with the Go of the Dockerfile, so that the archive has the binary of the image.
+func TestOneGo(t *testing.T) {
+	t.Parallel()
+	image := regexp.MustCompile(`golang:(\d+\.\d+\.\d+)-`).FindSubmatch(read(t, "Dockerfile"))
+	if image == nil {
+		t.Fatal("the Dockerfile names no version of Go")
+	}
+	for _, file := range []string{".github/workflows/ci.yml", ".github/workflows/release.yml"} {
+		found := regexp.MustCompile(`go-version: "([^"]+)"`).FindAllSubmatch(read(t, file), -1)
+		if len(found) != 2 {
+			t.Errorf("%s sets Go up %d times, want 2", file, len(found))
+		}
+		for _, m := range found {
+			if string(m[1]) != string(image[1]) {
+				t.Errorf("%s has Go %s, the Dockerfile %s", file, m[1], image[1])
+			}
+		}
+	}
+}
+
 // TestLintFindsMistakes: what `make lint` reads .github with refuses a planted mistake of each kind.
 func TestLintFindsMistakes(t *testing.T) {
 	t.Parallel()

@@ -80,7 +80,7 @@ policies:
 `
 	var asked []quota.Bucket
 	limiter := recording{Memory: quota.NewMemory(), asked: &asked}
-	s := New(withUsers(t), rulesOf(t, text, nil), limiter, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	s := New(withUsers(t), rulesOf(t, text, nil), limiter, Traces{}, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	for i, tt := range []struct {
 		ip, user, tier        string
 		keys                  string
@@ -155,7 +155,7 @@ func (r recording) Take(ctx context.Context, req quota.Request) (quota.Result, e
 // TestOnlyUsers: a caller without a user has no bucket where all buckets are per user.
 func TestOnlyUsers(t *testing.T) {
 	const text = `policies: {run: {match: [/run], buckets: [{per: user, burst: 1, rate: 1/d}]}}`
-	s := New(withUsers(t), rulesOf(t, text, nil), quota.NewMemory(), nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	s := New(withUsers(t), rulesOf(t, text, nil), quota.NewMemory(), Traces{}, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	for range 3 {
 		if resp := request(t, s, "GET", "/run", "203.0.113.1"); statusOf(resp) != 200 || header(resp, "ratelimit") != "" {
 			t.Errorf("without a user: %d, RateLimit %q", statusOf(resp), header(resp, "ratelimit"))
@@ -221,7 +221,7 @@ callers:
 			}
 			limiter := fakeLimiter{&calls, takes}
 			reg := prometheus.NewRegistry()
-			s := New(withUsers(t), rulesOf(t, text, queue), limiter, nil, reg, slog.New(slog.DiscardHandler))
+			s := New(withUsers(t), rulesOf(t, text, queue), limiter, Traces{}, reg, slog.New(slog.DiscardHandler))
 			req := checkRequest("10.0.0.1", "/run", true, line{"cf-connecting-ip", tt.ip}, line{"x-user-id", tt.claim}, line{"x-ratelimit-tier", tt.tier})
 			if tt.token != "" {
 				token(t, req, "jwt_payload", map[string]any{"sub": tt.token})
@@ -257,7 +257,7 @@ func TestDeniedInShadow(t *testing.T) {
 policies: {tried: {match: [/tried], shadow: true, buckets: [{per: ip, burst: 1, rate: 1/d}]}}
 callers: [{ip: 192.0.2.66, then: deny}]
 `
-	s := New(withUsers(t), rulesOf(t, text, nil), quota.NewMemory(), nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	s := New(withUsers(t), rulesOf(t, text, nil), quota.NewMemory(), Traces{}, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	if got := statusOf(request(t, s, "GET", "/tried", "192.0.2.66")); got != 403 {
 		t.Errorf("got %d, want 403", got)
 	}
@@ -272,7 +272,7 @@ policies:
     buckets: [{per: user, burst: 9, rate: 1/s}, {per: user, burst: 9, rate: 1/m, name: minute}, {per: ip, burst: 9, rate: 1/h, name: hour}, {per: ip, burst: 9, rate: 1/d, name: day}]
 `
 	var asked []quota.Bucket
-	s := New(withUsers(t), rulesOf(t, text, nil), recording{quota.NewMemory(), &asked}, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	s := New(withUsers(t), rulesOf(t, text, nil), recording{quota.NewMemory(), &asked}, Traces{}, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	request(t, s, "GET", "/run", "203.0.113.1", line{"x-user-id", "ann"})
 	var before []string
 	for _, b := range asked {
@@ -309,7 +309,7 @@ policies:
 	var calls []string
 	var asked backpressure.Asker
 	queue := sharing{fakeQueue{&calls, backpressure.StateOK, false, backpressure.StateOK}, &asked}
-	s := New(withUsers(t), rulesOf(t, text, queue), fakeLimiter{&calls, takes}, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	s := New(withUsers(t), rulesOf(t, text, queue), fakeLimiter{&calls, takes}, Traces{}, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	sharers := make(map[string]bool)
 	for i := range 1000 {
 		calls = nil
@@ -358,7 +358,7 @@ policies:
 	} {
 		var calls []string
 		reg = prometheus.NewRegistry()
-		s := New(withUsers(t), rulesOf(t, text, fakeQueue{&calls, state, false, state}), fakeLimiter{&calls, denies}, nil, reg, slog.New(slog.DiscardHandler))
+		s := New(withUsers(t), rulesOf(t, text, fakeQueue{&calls, state, false, state}), fakeLimiter{&calls, denies}, Traces{}, reg, slog.New(slog.DiscardHandler))
 		for name, status200 := range want {
 			if got := statusOf(request(t, s, "GET", "/"+name, "203.0.113.1")); got != status200 {
 				t.Errorf("queue %s, policy %s: %d, want %d", state, name, got, status200)
@@ -378,7 +378,7 @@ func TestUse(t *testing.T) {
 	const before = `policies: {old: {match: [/x], buckets: [{per: ip, burst: 1, rate: 1/d}]}}`
 	const after = `policies: {new: {match: [/x], buckets: [{per: ip, burst: 2, rate: 1/d}]}}`
 	reg := prometheus.NewRegistry()
-	s := New(withUsers(t), rulesOf(t, before, nil), quota.NewMemory(), nil, reg, slog.New(slog.DiscardHandler))
+	s := New(withUsers(t), rulesOf(t, before, nil), quota.NewMemory(), Traces{}, reg, slog.New(slog.DiscardHandler))
 	if got := statusOf(request(t, s, "GET", "/x", "203.0.113.1")); got != 200 {
 		t.Fatal(got)
 	}

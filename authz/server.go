@@ -51,7 +51,7 @@ type Server struct {
 	callers    identifier
 	limiter    Limiter
 	metrics    *metrics
-	tracer     trace.Tracer // nil: no Check is traced
+	traces     Traces
 	log        *slog.Logger
 	rules      atomic.Pointer[rules]
 	complaints complaints
@@ -65,13 +65,13 @@ var (
 	_ envoy.Checker              = (*Server)(nil)
 )
 
-// New returns a server that decides by these rules. A nil tracer makes no spans.
-func New(cfg Config, in Rules, limiter Limiter, tracer trace.Tracer, reg prometheus.Registerer, log *slog.Logger) *Server {
+// New returns a server that decides by these rules.
+func New(cfg Config, in Rules, limiter Limiter, traces Traces, reg prometheus.Registerer, log *slog.Logger) *Server {
 	s := &Server{
 		cfg:     cfg,
 		callers: newIdentifier(cfg),
 		limiter: limiter,
-		tracer:  tracer,
+		traces:  traces,
 		log:     log,
 	}
 	s.metrics = newMetrics(reg, s, cfg.UserSources)
@@ -129,8 +129,8 @@ func (s *Server) check(ctx context.Context, read func() (envoy.Request, error), 
 	d := &Decision{Policy: rules.first.name, Reason: ReasonOK} // until the policy is known
 	decided := s.guard(ctx, "deciding", func() {
 		if r, unreadable = read(); unreadable == nil {
-			if s.tracer != nil {
-				ctx, span = startSpan(ctx, s.tracer, start, r)
+			if s.traces.Tracer != nil {
+				ctx, span = s.traces.start(ctx, start, r)
 			}
 			s.decide(ctx, rules, r, d, overloaded)
 		}

@@ -18,7 +18,6 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
@@ -155,7 +154,7 @@ func preset(env policy.Environment, queue Queue) Rules {
 
 // serve returns a server that decides by the preset.
 func serve(s setup, limiter Limiter, queue Queue, reg prometheus.Registerer, log *slog.Logger) *Server {
-	return New(s.Config, preset(s.Environment, queue), limiter, nil, reg, log)
+	return New(s.Config, preset(s.Environment, queue), limiter, Traces{}, reg, log)
 }
 
 // compare checks the wire form of an answer; status 0 is OK.
@@ -461,11 +460,11 @@ func BenchmarkCheck(b *testing.B) {
 			}
 			rules.Policies = policy.Compile(&file)
 		}
-		var tracer trace.Tracer
+		var traces Traces
 		if tt.sampler != nil {
-			tracer = sdk.NewTracerProvider(sdk.WithSampler(tt.sampler)).Tracer("bench")
+			traces = Traces{Tracer: sdk.NewTracerProvider(sdk.WithSampler(tt.sampler)).Tracer("bench"), Parents: true}
 		}
-		s := New(cfg.Config, rules, quota.NewMemory(), tracer, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		s := New(cfg.Config, rules, quota.NewMemory(), traces, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 		requests := make([][]byte, 1000)
 		for i := range requests {
 			requests[i] = encode(b, checkRequest("10.0.0.1", "/run?a=1", true,

@@ -24,46 +24,50 @@ const (
 	attributeReason  = attribute.Key("refrakt.gate.reason")
 )
 
-// The headers of W3C Trace Context (www.w3.org/TR/trace-context).
-const (
-	traceparent = "traceparent"
-	tracestate  = "tracestate"
-	// maxTraceHeader is the longest of these headers that is read, in bytes. A client may
-	// write more, but no proxy has to pass it on.
-	maxTraceHeader = 512
-)
+// traceparent is the header of W3C Trace Context (www.w3.org/TR/trace-context) that says to
+// which trace a request belongs. What tracestate says besides is not read: it is text of
+// the client's, or of whoever it has passed by.
+const traceparent = "traceparent"
+
+// maxTraceparent is the longest such header that is read, in bytes. It has 55 bytes, and
+// more in a future version.
+const maxTraceparent = 128
 
 // rpcName is the name of a Check, by OpenTelemetry's conventions for gRPC.
 var rpcName = strings.TrimPrefix(authv3.Authorization_Check_FullMethodName, "/")
 
 var rpcAttributes = trace.WithAttributes(semconv.RPCSystemNameGRPC, semconv.RPCMethod(rpcName))
 
-// startSpan begins the span of a Check that began at start, and returns ctx with it.
-func startSpan(ctx context.Context, tracer trace.Tracer, start time.Time, r envoy.Request) (context.Context, trace.Span) {
-	parent := propagation.TraceContext{}.Extract(ctx, traceHeaders(ctx, r))
-	_, span := tracer.Start(parent, rpcName, trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(start), rpcAttributes)
+// Traces says how Checks are traced. With the zero value, they are not.
+type Traces struct {
+	// Tracer makes the spans. If it is nil, there are none.
+	Tracer trace.Tracer
+	// Parents says that a request says to which trace it belongs. If it is false, each begins
+	// one.
+	Parents bool
+}
+
+// start begins the span of a Check that began at the time begun, and returns ctx with it.
+func (t Traces) start(ctx context.Context, begun time.Time, r envoy.Request) (context.Context, trace.Span) {
+	parent := ctx
+	if t.Parents {
+		parent = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{traceparent: traceOf(ctx, r)})
+	}
+	_, span := t.Tracer.Start(parent, rpcName, trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(begun), rpcAttributes)
 	return trace.ContextWithSpan(ctx, span), span
 }
 
-// traceHeaders says to which trace a request belongs. An Envoy that traces says it of its
-// call to the gate. Else a header of the client's request counts, as Envoy shows it. What
-// it returns does not share memory with r.
-func traceHeaders(ctx context.Context, r envoy.Request) propagation.MapCarrier {
-	called := metadata.ValueFromIncomingContext(ctx, traceparent)
-	fromEnvoy := len(called) > 0
-	headers := propagation.MapCarrier{}
-	for _, name := range []string{traceparent, tracestate} {
-		var value string
-		if fromEnvoy {
-			value = strings.Join(metadata.ValueFromIncomingContext(ctx, name), ",")
-		} else {
-			value, _ = r.Header(name)
-		}
-		if value != "" && len(value) <= maxTraceHeader {
-			headers[name] = strings.Clone(value)
-		}
+// traceOf says to which trace a request belongs. An Envoy that traces says it of its call
+// to the gate. Else the header of the client's request counts, as Envoy shows it.
+func traceOf(ctx context.Context, r envoy.Request) string {
+	value, _ := r.Header(traceparent)
+	if called := metadata.ValueFromIncomingContext(ctx, traceparent); len(called) > 0 {
+		value = called[0]
 	}
-	return headers
+	if len(value) > maxTraceparent {
+		return ""
+	}
+	return value
 }
 
 // endSpan ends the span of a Check with what was decided. Envoy always gets an answer, so

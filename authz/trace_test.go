@@ -21,7 +21,7 @@ import (
 func traced(s setup, limiter Limiter, queue Queue) (*Server, *tracetest.SpanRecorder) {
 	spans := tracetest.NewSpanRecorder()
 	tracer := sdk.NewTracerProvider(sdk.WithSpanProcessor(spans)).Tracer("test")
-	return New(s.Config, preset(s.Environment, queue), limiter, tracer, prometheus.NewRegistry(), slog.New(slog.DiscardHandler)), spans
+	return New(s.Config, preset(s.Environment, queue), limiter, Traces{tracer, true}, prometheus.NewRegistry(), slog.New(slog.DiscardHandler)), spans
 }
 
 // The contexts of traces, as Envoy and a client send them.
@@ -34,39 +34,43 @@ const (
 // the client's request does. What can't be understood begins a new trace.
 func TestParentOfSpan(t *testing.T) {
 	none := trace.SpanContext{}.SpanID().String()
-	long := "a=" + strings.Repeat("x", 600)
+	const client, ofEnvoy = "b7ad6b7169203331", "00f067aa0ba902b7"
 	for name, tt := range map[string]struct {
 		call    []string // metadata of Envoy's call
 		headers []line   // of the client's request
 		parent  string
-		state   string
 	}{
-		"no trace":                 {nil, nil, none, ""},
-		"the client's":             {nil, []line{{traceparent, traceOfClient}, {tracestate, "vendor=1"}}, "b7ad6b7169203331", "vendor=1"},
-		"Envoy's":                  {[]string{traceparent, traceOfEnvoy, tracestate, "a=1", tracestate, "b=2"}, nil, "00f067aa0ba902b7", "a=1,b=2"},
-		"Envoy's before client's":  {[]string{traceparent, traceOfEnvoy}, []line{{traceparent, traceOfClient}, {tracestate, "vendor=1"}}, "00f067aa0ba902b7", ""},
-		"Envoy's, broken":          {[]string{traceparent, "?"}, []line{{traceparent, traceOfClient}}, none, ""},
-		"two":                      {nil, []line{{traceparent, traceOfClient}, {traceparent, traceOfClient}}, none, ""},
-		"broken":                   {nil, []line{{traceparent, strings.Repeat("0", 55)}}, none, ""},
-		"very long":                {nil, []line{{traceparent, traceOfClient + "-" + long}}, none, ""},
-		"with a very long state":   {nil, []line{{traceparent, traceOfClient}, {tracestate, long}}, "b7ad6b7169203331", ""},
-		"with a state of two rows": {nil, []line{{traceparent, traceOfClient}, {tracestate, "a=1"}, {tracestate, "b=2"}}, "b7ad6b7169203331", "a=1,b=2"},
+		"no trace":                {nil, nil, none},
+		"the client's":            {nil, []line{{traceparent, traceOfClient}, {"tracestate", "vendor=secret"}}, client},
+		"Envoy's":                 {[]string{traceparent, traceOfEnvoy, "tracestate", "vendor=secret"}, nil, ofEnvoy},
+		"Envoy's before client's": {[]string{traceparent, traceOfEnvoy}, []line{{traceparent, traceOfClient}}, ofEnvoy},
+		"Envoy's, broken":         {[]string{traceparent, "?"}, []line{{traceparent, traceOfClient}}, none},
+		"two":                     {nil, []line{{traceparent, traceOfClient}, {traceparent, traceOfClient}}, none},
+		"broken":                  {nil, []line{{traceparent, strings.Repeat("0", 55)}}, none},
+		"of the future":           {nil, []line{{traceparent, "01" + traceOfClient[2:] + "-secret"}}, client},
+		"very long":               {nil, []line{{traceparent, "01" + traceOfClient[2:] + "-" + strings.Repeat("x", 100)}}, none},
 	} {
 		for _, raw := range []bool{true, false} {
 			byCodec(t, name, func(t *testing.T, codec string) {
-				s, spans := traced(config(t), quota.NewMemory(), nil)
-				ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs(tt.call...))
-				ask(ctx, t, codec, s, checkRequest("10.0.0.1", "/run", raw, tt.headers...))
-				ended := spans.Ended()
-				if len(ended) != 1 {
-					t.Fatalf("%d spans, want 1", len(ended))
-				}
-				parent := ended[0].Parent()
-				if got := parent.SpanID().String(); got != tt.parent {
-					t.Errorf("the parent is %s, want %s", got, tt.parent)
-				}
-				if got := parent.TraceState().String(); got != tt.state {
-					t.Errorf("the state of the trace is %q, want %q", got, tt.state)
+				for _, parents := range []bool{true, false} {
+					s, spans := traced(config(t), quota.NewMemory(), nil)
+					s.traces.Parents = parents
+					ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs(tt.call...))
+					ask(ctx, t, codec, s, checkRequest("10.0.0.1", "/run", raw, tt.headers...))
+					ended := spans.Ended()
+					if len(ended) != 1 {
+						t.Fatalf("%d spans, want 1", len(ended))
+					}
+					want := tt.parent
+					if !parents {
+						want = none
+					}
+					if got := ended[0].Parent().SpanID().String(); got != want {
+						t.Errorf("with parents: %v; the parent is %s, want %s", parents, got, want)
+					}
+					if whole := marshal(t, tracetest.SpanStubFromReadOnlySpan(ended[0])); strings.Contains(whole, "secret") {
+						t.Errorf("the span shows what the client sent:\n%s", whole)
+					}
 				}
 			})
 		}
@@ -160,4 +164,17 @@ func TestLimiterSeesSpan(t *testing.T) {
 	if ended := spans.Ended(); len(ended) != 1 || ended[0].SpanContext().SpanID() != inside.SpanID() {
 		t.Errorf("the limiter is asked within %v, the spans are %v", inside, ended)
 	}
+}
+
+// TestNoTraceNoContext: a Check that is not traced hands on the context that it would without traces. Another one would
+// be an allocation.
+func TestNoTraceNoContext(t *testing.T) {
+	limiter := limiterFunc(func(ctx context.Context, _ quota.Request) (quota.Result, error) {
+		if _, ok := ctx.(*budget); !ok {
+			t.Errorf("the limiter is asked within a %T", ctx)
+		}
+		return quota.Result{Taken: true, Limit: tenTokens}, nil
+	})
+	s := serve(config(t), limiter, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	ask(t.Context(), t, "wire", s, checkRequest("10.0.0.1", "/run", true, line{traceparent, traceOfClient}))
 }

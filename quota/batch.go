@@ -124,10 +124,11 @@ func (b *batcher) sendSafely(batch []*member) {
 	}()
 	ctx, cancel := untilLast(batch)
 	defer cancel()
+	var traced redistrace.Requests
 	for _, m := range batch {
-		ctx = redistrace.Share(ctx, m.ctx)
+		traced.Add(m.ctx)
 	}
-	b.send(ctx, batch)
+	b.send(traced.Context(ctx), batch)
 }
 
 // untilLast returns a context that ends when the last of the members has to give up; it

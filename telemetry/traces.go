@@ -2,8 +2,12 @@ package telemetry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -11,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
@@ -18,6 +23,7 @@ import (
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/credentials"
 
 	"github.com/refrakt-hub/refrakt-gate/internal/condition"
 )
@@ -35,26 +41,22 @@ type Traces struct {
 // NewTraces returns the sender of spans that cfg, which is valid, asks for. It connects
 // when there are spans. Call Stop to send the last ones.
 func NewTraces(cfg TracesConfig, version string, reg prometheus.Registerer, log *slog.Logger) (*Traces, error) {
+	shorten := cleaner(cfg.headers())
 	// The OpenTelemetry SDK has one logger and one handler of errors for the process.
-	otel.SetLogger(logr.FromSlogHandler(log.Handler()))
+	otel.SetLogger(logr.Discard())
 	problems := condition.New(log, "the OpenTelemetry SDK reports a problem", "")
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { problems.Fail(err) }))
-	ctx := context.Background() // nothing is connected here
-	exporter, err := newExporter(ctx, cfg)
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { problems.Fail(shorten(err)) }))
+	exporter, err := newExporter(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("prepare to send traces: %w", err)
 	}
-	res, err := resource.New(ctx,
-		resource.WithTelemetrySDK(),
-		resource.WithAttributes(semconv.ServiceVersion(version)),
-		resource.WithFromEnv(), // OTEL_RESOURCE_ATTRIBUTES
-		resource.WithAttributes(semconv.ServiceName(cfg.ServiceName)),
-	)
+	res, err := newResource(cfg, version)
 	if err != nil {
-		return nil, fmt.Errorf("read OTEL_RESOURCE_ATTRIBUTES: %w", err)
+		return nil, fmt.Errorf("say whose the traces are: %w", err)
 	}
 	t := &Traces{version: version, exporter: &countedExporter{
 		SpanExporter: exporter,
+		shorten:      shorten,
 		state:        condition.New(log, "traces are lost: the collector does not take them", "the collector takes traces again"),
 		exported: promauto.With(reg).NewCounter(prometheus.CounterOpts{
 			Name: "refrakt_gate_spans_exported_total",
@@ -69,20 +71,71 @@ func NewTraces(cfg TracesConfig, version string, reg prometheus.Registerer, log 
 		sdk.WithSampler(cfg.sampler()),
 		sdk.WithResource(res),
 		sdk.WithSpanProcessor(ended),
-		sdk.WithBatcher(t.exporter),
+		sdk.WithBatcher(t.exporter, sdk.WithMaxQueueSize(cfg.QueueSize), sdk.WithMaxExportBatchSize(cfg.BatchSize),
+			sdk.WithBatchTimeout(time.Duration(cfg.ScheduleDelay)*time.Millisecond)),
 	)
 	return t, nil
 }
 
-func newExporter(ctx context.Context, cfg TracesConfig) (sdk.SpanExporter, error) {
-	headers, err := cfg.headers()
+// newResource says whose the spans are. What the operator says of it counts first.
+func newResource(cfg TracesConfig, version string) (*resource.Resource, error) {
+	attributes := []attribute.KeyValue{semconv.ServiceVersion(version)}
+	said, _ := pairs(cfg.ResourceAttributes) // valid
+	for _, key := range slices.Sorted(maps.Keys(said)) {
+		attributes = append(attributes, attribute.String(key, said[key]))
+	}
+	attributes = append(attributes, semconv.ServiceName(cfg.ServiceName))
+	return resource.New(context.Background(), resource.WithTelemetrySDK(), resource.WithAttributes(attributes...))
+}
+
+func newExporter(cfg TracesConfig) (sdk.SpanExporter, error) {
+	ctx := context.Background() // nothing is connected here
+	secure, err := cfg.tls()
 	if err != nil {
 		return nil, err
 	}
 	if cfg.protocol() == protocolGRPC {
-		return otlptrace.New(ctx, otlptracegrpc.NewClient(otlptracegrpc.WithHeaders(headers)))
+		options := []otlptracegrpc.Option{
+			otlptracegrpc.WithEndpointURL(cfg.url()), otlptracegrpc.WithHeaders(cfg.headers()), otlptracegrpc.WithTimeout(cfg.timeout()),
+		}
+		if secure != nil {
+			options = append(options, otlptracegrpc.WithTLSCredentials(credentials.NewTLS(secure)))
+		}
+		if cfg.Compression == compressionGzip {
+			options = append(options, otlptracegrpc.WithCompressor(compressionGzip))
+		}
+		return otlptrace.New(ctx, otlptracegrpc.NewClient(options...))
 	}
-	return otlptrace.New(ctx, otlptracehttp.NewClient(otlptracehttp.WithHeaders(headers)))
+	options := []otlptracehttp.Option{
+		otlptracehttp.WithEndpointURL(cfg.url()), otlptracehttp.WithHeaders(cfg.headers()), otlptracehttp.WithTimeout(cfg.timeout()),
+	}
+	if secure != nil {
+		options = append(options, otlptracehttp.WithTLSClientConfig(secure))
+	}
+	if cfg.Compression == compressionGzip {
+		options = append(options, otlptracehttp.WithCompression(otlptracehttp.GzipCompression))
+	}
+	return otlptrace.New(ctx, otlptracehttp.NewClient(options...))
+}
+
+// maxErrorText is how much of an error of the collector is logged, in bytes.
+const maxErrorText = 200
+
+// cleaner returns what makes an error of the exporter fit for the log. Such an error has
+// the answer of the collector in it, which can be long, and can hold what it was sent.
+func cleaner(secret map[string]string) func(error) error {
+	return func(err error) error {
+		text, _, _ := strings.Cut(err.Error(), "body: ")
+		for _, value := range secret {
+			if value != "" {
+				text = strings.ReplaceAll(text, value, "***")
+			}
+		}
+		if len(text) > maxErrorText {
+			text = strings.ToValidUTF8(text[:maxErrorText], "") + "…"
+		}
+		return errors.New(text)
+	}
 }
 
 // Tracer returns the tracer of the gate.
@@ -99,7 +152,7 @@ func (t *Traces) Stop(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
 	defer cancel()
 	if err := t.provider.Shutdown(ctx); err != nil {
-		t.exporter.state.Fail(err)
+		t.exporter.state.Fail(t.exporter.shorten(err))
 	}
 }
 
@@ -107,6 +160,7 @@ func (t *Traces) Stop(ctx context.Context) {
 type countedExporter struct {
 	sdk.SpanExporter
 
+	shorten  func(error) error
 	state    *condition.Condition
 	failing  atomic.Bool
 	exported prometheus.Counter
@@ -118,7 +172,7 @@ func (e *countedExporter) ExportSpans(ctx context.Context, spans []sdk.ReadOnlyS
 	err := e.SpanExporter.ExportSpans(ctx, spans)
 	e.failing.Store(err != nil)
 	if err != nil {
-		e.state.Fail(err)
+		e.state.Fail(e.shorten(err))
 		return nil
 	}
 	e.state.Succeed()

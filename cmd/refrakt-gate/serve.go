@@ -18,7 +18,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/redis/go-redis/v9"
-	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -136,13 +135,13 @@ func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, err
 	if err != nil {
 		return nil, err
 	}
-	var tracer trace.Tracer
+	var traces authz.Traces
 	if cfg.Traces.Enabled() {
 		if g.traces, err = telemetry.NewTraces(cfg.Traces, version, reg, log); err != nil {
 			return nil, err
 		}
-		tracer = g.traces.Tracer()
-		g.traceRedis(redistrace.NewHook(tracer))
+		traces = authz.Traces{Tracer: g.traces.Tracer(), Parents: cfg.Traces.Parents()}
+		g.traceRedis(redistrace.NewHook(traces.Tracer))
 		log.Info("requests are traced", "traces", cfg.Traces.Words())
 	}
 	if cfg.TLS.TelemetryCertFile != "" {
@@ -155,7 +154,7 @@ func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, err
 	}
 	g.queues = &queues{cfg: cfg, rdb: g.queueRedis, reg: reg, log: log, together: g.limiterRedis == g.queueRedis}
 	in, _ := g.queues.apply(cfg.policies.Queues)
-	g.checks = authz.New(cfg.Authz, authz.Rules{Policies: policy.Compile(cfg.policies), Queues: in}, limiter, tracer, reg, log)
+	g.checks = authz.New(cfg.Authz, authz.Rules{Policies: policy.Compile(cfg.policies), Queues: in}, limiter, traces, reg, log)
 	if cfg.PolicyFile != "" {
 		g.reloads = newReloader(cfg, g.put, reg, log)
 	}

@@ -16,20 +16,27 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// requests is the key under which a context has the spans of the requests that share a
-// call, a []trace.Span.
-type requests struct{}
+// key is the key under which a context has the spans of the requests that share a call, as
+// Requests.
+type key struct{}
 
-// Share returns ctx as the context of a call that is made for this request, too. Each
-// request that shares a call gets a span of it. Without a span in request, it returns ctx
-// as it is.
-func Share(ctx, request context.Context) context.Context {
-	span := trace.SpanFromContext(request)
-	if !span.IsRecording() {
+// Requests are the requests that share a call to Redis. Each of them that is traced gets a
+// span of the call. The zero value has none.
+type Requests []trace.Span
+
+// Add adds the request of a context, if it is traced.
+func (r *Requests) Add(ctx context.Context) {
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		*r = append(*r, span)
+	}
+}
+
+// Context returns ctx as the context of the call: ctx itself if no request is traced.
+func (r Requests) Context(ctx context.Context) context.Context {
+	if len(r) == 0 {
 		return ctx
 	}
-	others, _ := ctx.Value(requests{}).([]trace.Span)
-	return context.WithValue(ctx, requests{}, append(others, span))
+	return context.WithValue(ctx, key{}, r)
 }
 
 // Hook makes a span for each command, or pipeline of commands, that a client sends on
@@ -68,13 +75,12 @@ func (h Hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 type trip []trace.Span
 
 func (h Hook) start(ctx context.Context, commands int, operation func() string) trip {
-	waiting, shared := ctx.Value(requests{}).([]trace.Span)
+	waiting, shared := ctx.Value(key{}).(Requests)
 	if !shared {
-		span := trace.SpanFromContext(ctx)
-		if !span.IsRecording() {
-			return nil
-		}
-		waiting = []trace.Span{span}
+		waiting.Add(ctx)
+	}
+	if len(waiting) == 0 {
+		return nil
 	}
 	name := strings.ToUpper(operation())
 	attributes := []attribute.KeyValue{semconv.DBSystemNameRedis, semconv.DBOperationName(name)}

@@ -84,8 +84,7 @@ func TestTrips(t *testing.T) {
 		p.Get(two, "a")
 		return p.Set(two, "b", 1, 0).Err()
 	})
-	shared := redistrace.Share(redistrace.Share(redistrace.Share(t.Context(), one), t.Context()), two)
-	w.EvalSha(shared, "0000", nil)
+	w.EvalSha(share(t.Context(), one, t.Context(), two), "0000", nil)
 
 	const redis = " client "
 	want(t, w.ended(),
@@ -129,10 +128,19 @@ func TestNotSampled(t *testing.T) {
 	dropped := sdk.NewTracerProvider(sdk.WithSampler(sdk.NeverSample())).Tracer("test")
 	ctx, _ := dropped.Start(t.Context(), "request")
 	w.Get(ctx, "k")
-	if redistrace.Share(t.Context(), ctx) != t.Context() {
+	if share(t.Context(), ctx) != t.Context() {
 		t.Error("a request that is not sampled shares a call")
 	}
 	want(t, w.ended())
+}
+
+// share is the context of a call that these requests share.
+func share(ctx context.Context, all ...context.Context) context.Context {
+	var shared redistrace.Requests
+	for _, request := range all {
+		shared.Add(request)
+	}
+	return shared.Context(ctx)
 }
 
 // something is the key of what a request's context has.
@@ -143,14 +151,14 @@ func BenchmarkShare(b *testing.B) {
 	ctx, request := b.Context(), context.WithValue(b.Context(), something{}, 1)
 	b.ReportAllocs()
 	for b.Loop() {
-		ctx = redistrace.Share(ctx, request)
+		ctx = share(ctx, request)
 	}
 }
 
 // TestShareIsFree: without traces, sharing a call allocates nothing.
 func TestShareIsFree(t *testing.T) {
 	ctx, request := t.Context(), context.WithValue(t.Context(), something{}, 1)
-	if n := testing.AllocsPerRun(100, func() { ctx = redistrace.Share(ctx, request) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { ctx = share(ctx, request) }); n != 0 {
 		t.Errorf("%v allocations for a request that is not traced", n)
 	}
 }

@@ -56,7 +56,7 @@ func charged(t *rapid.T, sources authz.UserSources, peer string, headers map[str
 		LimitEnabled: true, LimitFailureMode: authz.FailLocal, QueueFailureMode: authz.FailAllow, Headers: authz.HeadersDraft,
 		ClientIPHeader: "CF-Connecting-IP", TrustedProxies: proxies, UserSources: sources, RedisTimeout: time.Second, MaxChecks: 10,
 	}
-	s := authz.New(cfg, rules, r, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	s := authz.New(cfg, rules, r, authz.Traces{}, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	all := map[string]string{":path": "/run", ":method": "POST"}
 	maps.Copy(all, headers)
 	req := &authv3.CheckRequest{Attributes: &authv3.AttributeContext{

@@ -132,3 +132,73 @@ func TestSignsDigestsOnly(t *testing.T) {
 		}
 	}
 }
+
+// fake puts a program into a folder that stands before all others in PATH. There is no registry and no GitHub to run the
+// real one with.
+func fake(t *testing.T, dir, name, shell string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+shell+"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// scriptWith runs a script of the repository with programs of a folder, in that folder.
+func scriptWith(t *testing.T, dir, name string, args ...string) (ok bool, out string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), filepath.Join(e2e.Root(), "scripts", name), args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "GITHUB_REPOSITORY=refrakt-hub/refrakt-gate")
+	text, err := cmd.CombinedOutput()
+	return err == nil, string(text)
+}
+
+// TestUnreleased: a version is released once. If GitHub does not say that it is not there, it is not released either.
+func TestUnreleased(t *testing.T) {
+	t.Parallel()
+	for answer, want := range map[string]struct {
+		ok  bool
+		say string
+	}{
+		`echo '{"id": 1}'`: {false, "has been released"},
+		`echo 'gh: Not Found (HTTP 404)' >&2; exit 1`:       {true, ""},
+		`echo 'gh: Bad credentials (HTTP 401)' >&2; exit 1`: {false, "HTTP 401"},
+	} {
+		dir := t.TempDir()
+		fake(t, dir, "gh", `[ "$*" = "api repos/refrakt-hub/refrakt-gate/releases/tags/v0.1.0" ] || exit 9; `+answer)
+		if ok, out := scriptWith(t, dir, "unreleased.sh", "v0.1.0"); ok != want.ok || !strings.Contains(out, want.say) {
+			t.Errorf("%s: it succeeds: %v, and says %q", answer, ok, out)
+		}
+	}
+}
+
+// TestPushes: the digests that are signed are those that docker and helm say. Without one there is no file, not even an
+// older one.
+func TestPushes(t *testing.T) {
+	t.Parallel()
+	digest := "sha256:" + strings.Repeat("0123456789abcdef", 4)
+	for name, tt := range map[string]struct {
+		program, shell, script string
+		ok                     bool
+	}{
+		"image":              {"docker", `for a; do [ "$last" = --metadata-file ] && echo '{"containerimage.digest": "` + digest + `"}' >"$a"; last=$a; done`, "release-image.sh", true},
+		"image, push failed": {"docker", `[ "$2" != build ]`, "release-image.sh", false},
+		"chart":              {"helm", `[ "$1" = package ] || printf 'Pushed: x\nDigest: ` + digest + `\n' >&2`, "release-chart.sh", true},
+		"chart, push failed": {"helm", `[ "$1" = package ]`, "release-chart.sh", false},
+		"chart, no digest":   {"helm", `echo Pushed`, "release-chart.sh", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			fake(t, dir, tt.program, tt.shell)
+			file := filepath.Join(dir, "digest")
+			if err := os.WriteFile(file, []byte("sha256:old\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			ok, out := scriptWith(t, dir, tt.script, "ghcr.io/refrakt-hub/x", "v0.1.0", "digest")
+			text, err := os.ReadFile(file)
+			if ok != tt.ok || tt.ok && string(text) != digest+"\n" || !tt.ok && err == nil {
+				t.Errorf("it succeeds: %v; the file has %q\n%s", ok, text, out)
+			}
+		})
+	}
+}

@@ -232,27 +232,37 @@ func TestSharedCalls(t *testing.T) {
 	}
 }
 
-// TestEachServerHasItsTrip: the buckets are in a Redis Cluster and the queue is elsewhere, so a request needs a trip for
-// each bucket and one for its place in the queue.
+// TestEachServerHasItsTrip: the buckets are elsewhere than the queue, so a request needs a trip for its place in the
+// queue, and one for its buckets: in a Redis Cluster one for each.
 func TestEachServerHasItsTrip(t *testing.T) {
 	t.Parallel()
-	c := StartCollector(t)
-	gate := startGate(t, c, map[string]string{
-		"QUEUE_URL": redistest.Start(t).URL(), "RATE_LIMIT_REDIS_URL": redistest.StartCluster(t, 3, false).URL(), "REDIS_TIMEOUT": "5s",
-	})
-	envoy := e2e.StartEnvoy(t, e2e.PatientConfig(t), e2e.StartWideAPI(t).Addr, gate.GRPC)
-	for i := range 2 { // the first one also loads the scripts
-		post(t, envoy, "/run", http.StatusAccepted, "CF-Connecting-IP: 203.0.113.9", "X-User-ID: ann")
-		await(t, c, "the span", count(i+1))
+	for name, tt := range map[string]struct {
+		buckets func(*testing.T) string // URL of their Redis
+		trips   int
+	}{
+		"cluster": {func(t *testing.T) string { return redistest.StartCluster(t, 3, false).URL() }, 3},
+		"server":  {func(t *testing.T) string { return redistest.Start(t).URL() }, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := StartCollector(t)
+			gate := startGate(t, c, map[string]string{
+				"QUEUE_URL": redistest.Start(t).URL(), "RATE_LIMIT_REDIS_URL": tt.buckets(t), "REDIS_TIMEOUT": "5s",
+			})
+			envoy := e2e.StartEnvoy(t, e2e.PatientConfig(t), e2e.StartWideAPI(t).Addr, gate.GRPC)
+			for i := range 2 { // the first one also loads the scripts
+				post(t, envoy, "/run", http.StatusAccepted, "CF-Connecting-IP: 203.0.113.9", "X-User-ID: ann")
+				await(t, c, "the span", count(i+1))
+			}
+			await(t, c, "the trips of the second request", func(spans []Span) error {
+				second := slices.MaxFunc(checks(spans), func(a, b Span) int { return int(a.StartTimestamp()) - int(b.StartTimestamp()) })
+				if got := children(spans, second); !slices.Equal(got, slices.Repeat([]string{"EVALSHA"}, tt.trips)) {
+					return fmt.Errorf("its children are %v", got)
+				}
+				return nil
+			})
+		})
 	}
-	await(t, c, "three trips of the second request", func(spans []Span) error {
-		all := checks(spans)
-		second := slices.MaxFunc(all, func(a, b Span) int { return int(a.StartTimestamp()) - int(b.StartTimestamp()) })
-		if got := children(spans, second); !slices.Equal(got, []string{"EVALSHA", "EVALSHA", "EVALSHA"}) {
-			return fmt.Errorf("its children are %v", got)
-		}
-		return nil
-	})
 }
 
 // TestCollectorAway: without a collector the gate decides as ever. /readyz and the metrics tell that spans are lost, and
@@ -345,7 +355,7 @@ func TestDocumentedCommands(t *testing.T) {
 				t.Errorf("%s: the gate does not know %s", line, name)
 			}
 		}
-		if !strings.Contains(words, "# traces go to http://collector:4318 ") {
+		if !strings.Contains(words, "# traces go to http://collector:4318/v1/traces ") {
 			t.Errorf("%s: no request is traced:\n%s", line, words)
 		}
 	}

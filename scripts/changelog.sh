@@ -2,7 +2,8 @@
 # changelog.sh vX.Y.Z|Unreleased: prints what CHANGELOG.md says of a version; fails if it has no such version.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-version=${1#v}
+version=${1-}
+version=${version#v}
 awk -v heading="## [$version]" '
   index($0, "## [") == 1 { inside = index($0, heading) == 1; found = found || inside; next }
   /^\[[^]]*\]: / { next }

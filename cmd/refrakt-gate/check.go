@@ -24,7 +24,7 @@ type checkCmd struct {
 	Path    string            `default:"/run" help:"Path of the request, with its query."`
 	Method  string            `default:"POST" help:"Method of the request."`
 	IP      string            `default:"127.0.0.1" help:"Address of the peer that is connected to Envoy. If it is a trusted proxy, headers count."`
-	User    string            `help:"Value of X-User-ID."`
+	User    string            `help:"Value of X-User-ID. It does not count if USER_ID_SOURCES of the gate is jwt alone."`
 	Tier    string            `help:"Value of X-RateLimit-Tier."`
 	Header  map[string]string `short:"H" mapsep:"none" placeholder:"NAME=VALUE" help:"Another header. Can be given several times."`
 	Policy  string            `help:"Policy that Envoy's route names. If it is empty, the path decides."`

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -309,15 +310,20 @@ func gateCluster(t *testing.T) (config map[string]any, cluster *any) {
 	return config, &clusters[i]
 }
 
+// TestSharedClusterLoads puts the snippet into envoy.yaml as the documents say: in the place of the cluster `gate`. Envoy
+// takes the result, with what it has for traces, too.
 func TestSharedClusterLoads(t *testing.T) {
 	t.Parallel()
-	config, cluster := gateCluster(t)
-	*cluster = sharedCluster(t)
-	text, err := yaml.Marshal(config)
-	if err != nil {
-		t.Fatal(err)
+	snippet := strings.TrimLeft(regexp.MustCompile(`(?m)^#.*\n`).ReplaceAllString(read(t, filepath.Join(folder(), "overlays", "shared", "envoy-cluster.yaml")), ""), "\n")
+	indented := "  - " + strings.ReplaceAll(strings.TrimRight(snippet, "\n"), "\n", "\n    ") + "\n"
+	text := shipped(t)
+	from, to := strings.Index(text, "  - name: gate\n"), strings.Index(text, "\n  # The same over a unix socket.")
+	if from < 0 || to < from {
+		t.Fatalf("no cluster gate in %s", e2e.ShippedConfig)
 	}
-	validate(t, "--config-path", write(t, string(text)), "--disable-hot-restart")
+	for _, config := range []string{text[:from] + indented + text[to:], strings.ReplaceAll(text[:from]+indented+text[to:], "#trace ", "")} {
+		validate(t, "--config-path", write(t, config), "--disable-hot-restart")
+	}
 }
 
 // The snippet finds the gates by DNS; in all else it is the shipped cluster.

@@ -28,7 +28,7 @@ Envoy is on http://localhost:8080, in front of the gate and the example API. Try
   curl -s localhost:9464/metrics | grep refrakt_
 
 %s
-Logs are in %s until then. Ctrl-C stops everything.`
+Logs are in %s. Ctrl-C stops everything and removes them.`
 
 const (
 	inMemory = "The buckets are in the memory of the gate. With QUEUE_URL=redis://localhost:6379/0, buckets and job queue are in Redis."

@@ -73,12 +73,20 @@ func valuesFiles(t *testing.T) (files []string) {
 // release is what `helm install NAME --namespace refrakt` makes of values in YAML. notes is what it prints at the end.
 func release(t *testing.T, name, values string) (text []byte, notes string, err error) {
 	t.Helper()
+	return releaseOf(t, theChart(t), name, "refrakt", values)
+}
+
+// releaseOf is the same for any chart and namespace.
+func releaseOf(t *testing.T, c *chartv2.Chart, name, namespace, values string) (text []byte, notes string, err error) {
+	t.Helper()
 	var given map[string]any
 	if err := yaml.UnmarshalStrict([]byte(values), &given); err != nil {
 		t.Fatalf("values: %v\n%s", err, values)
 	}
-	c := theChart(t)
-	all, err := util.ToRenderValues(c, given, common.ReleaseOptions{Name: name, Namespace: "refrakt", IsInstall: true, Revision: 1}, nil)
+	if err := chartutil.ProcessDependencies(c, given); err != nil {
+		return nil, "", err
+	}
+	all, err := util.ToRenderValues(c, given, common.ReleaseOptions{Name: name, Namespace: namespace, IsInstall: true, Revision: 1}, nil)
 	if err != nil {
 		return nil, "", err
 	}

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -75,12 +74,16 @@ func objectsOf(t *testing.T, m manifests) map[string]any {
 	return objects
 }
 
-// neutral takes away what kustomize and Helm each add: a hash of the settings in names, or annotations with it, and labels.
+// notKustomized is what a chart adds: what its annotations and labels say of the release, and the label by which everything in
+// it selects the pods of this release alone. A kustomization is there once in a namespace.
+var notKustomized = regexp.MustCompile(`^(checksum/.*|helm\.sh/chart|app\.kubernetes\.io/(managed-by|instance))$`)
+
+// neutral takes away that, and the hash of the settings that kustomize puts into names.
 func neutral(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
 		for key, value := range v {
-			if strings.HasPrefix(key, "checksum/") || key == "helm.sh/chart" || key == "app.kubernetes.io/managed-by" || key == "creationTimestamp" {
+			if notKustomized.MatchString(key) || key == "creationTimestamp" {
 				delete(v, key)
 				continue
 			}

@@ -214,6 +214,22 @@ func TestWrongValues(t *testing.T) {
 		{"{policies: policies.yaml}", "policies is not the YAML of a policy file"},
 		{"{policies: 'policy: {}'}", "has no key `policies`"},
 		{"{policies: '{queues: {default: {}}, policies: {a: {queue: default}}}'}", "set secrets.QUEUE_URL"},
+		{"{networkPolicy: {enabled: true, requestsFrom: " + peer + "}, env: {OTEL_EXPORTER_OTLP_ENDPOINT: http://collector}}", "could not reach its collector of traces"},
+		{"{networkPolicy: {enabled: true, requestsFrom: " + peer + "}, env: {OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: http://collector}}", "could not reach its collector of traces"},
+		{"{podMonitor: {enabled: true}, env: {PROMETHEUS_ENABLED: \"false\"}}", "env.PROMETHEUS_ENABLED switches the metrics off"},
+		{"{podMonitor: {enabled: true}, env: {PROMETHEUS_ENABLED: \"Off\"}}", "env.PROMETHEUS_ENABLED switches the metrics off"},
+		{"{podLabels: {app.kubernetes.io/name: x}}", "podLabels has app.kubernetes.io/name, which is the chart's own"},
+		{"{podLabels: {app.kubernetes.io/part-of: x}}", "podLabels has app.kubernetes.io/part-of, which is the chart's own"},
+		{"{podAnnotations: {checksum/settings: x}}", "podAnnotations has checksum/settings, which is the chart's own"},
+		{"{podMonitor: {labels: {app.kubernetes.io/instance: x}}}", "podMonitor.labels has app.kubernetes.io/instance, which is the chart's own"},
+		{"{prometheusRule: {labels: {helm.sh/chart: x}}}", "prometheusRule.labels has helm.sh/chart, which is the chart's own"},
+		{"{dashboard: {labels: {app.kubernetes.io/managed-by: x}}}", "dashboard.labels has app.kubernetes.io/managed-by, which is the chart's own"},
+		{"{volumes: [{name: policies, emptyDir: {}}]}", "two volumes have the name policies"},
+		{"{volumes: [{name: a, emptyDir: {}}, {name: a, emptyDir: {}}]}", "two volumes have the name a;"},
+		{"{mode: sidecar, api: {container: {image: x}, volumes: [{name: envoy, emptyDir: {}}]}}", "two volumes have the name envoy"},
+		{"{env: {SHUTDOWN_DRAIN: 10 s}}", "at '/env/SHUTDOWN_DRAIN': '10 s' does not match"},
+		{"{env: {SHUTDOWN_TIMEOUT: -1s}}", "at '/env/SHUTDOWN_TIMEOUT': '-1s' does not match"},
+		{"{env: {STARTUP_TIMEOUT: soon}}", "at '/env/STARTUP_TIMEOUT': 'soon' does not match"},
 		{"{env: {QUEUE_MAX_PENDING: \"7\"}}", "'QUEUE_MAX_PENDING' not allowed"},
 		{"{env: {LOG_LEVELS: DEBUG}}", "'LOG_LEVELS' not allowed"},
 		{"{env: {REDIS_TIMEOUT: 100}}", "got number, want string"},
@@ -223,6 +239,56 @@ func TestWrongValues(t *testing.T) {
 	} {
 		if _, _, err := release(t, "refrakt-gate", c.values); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", c.values, err, c.want)
+		}
+	}
+}
+
+// TestNullValues: null takes a default away. Where the chart needs the value, the schema says so.
+func TestNullValues(t *testing.T) {
+	t.Parallel()
+	text := []byte(read(t, filepath.Join(chartFolder(), "values.yaml")))
+	for _, path := range keyPaths(t, text) {
+		values := path.change(t, text, func(in map[string]any, key string) { in[key] = nil })
+		_, _, err := release(t, "refrakt-gate", values)
+		if (strings.HasPrefix(path.String(), "env ") || strings.Contains(path.String(), "resources ")) && err == nil {
+			continue // the gate's own default, and no resources
+		}
+		if want := fmt.Sprintf("missing property '%s'", path[len(path)-1]); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s is null: got %v, want %q", path, err, want)
+		}
+	}
+}
+
+// TestGracePeriod: the chart knows how long the gate takes to stop, and refuses a second less. checkGrace counts for itself.
+func TestGracePeriod(t *testing.T) {
+	t.Parallel()
+	const sidecar = "{mode: sidecar, api: {container: {image: x, lifecycle: {preStop: {sleep: {seconds: 20}}}}}, terminationGracePeriodSeconds: %d}"
+	for _, c := range []struct {
+		values string
+		need   int
+	}{
+		{"{terminationGracePeriodSeconds: %d}", 7 + 10 + 4},
+		{"{env: {SHUTDOWN_DRAIN: \"\"}, terminationGracePeriodSeconds: %d}", 2 + 10 + 4},
+		{"{env: {SHUTDOWN_DRAIN: null}, terminationGracePeriodSeconds: %d}", 2 + 10 + 4},
+		{"{env: {SHUTDOWN_DRAIN: \"2.5\", SHUTDOWN_TIMEOUT: 500ms}, terminationGracePeriodSeconds: %d}", 7},
+		{"{env: {SHUTDOWN_TIMEOUT: 1m0.5s}, terminationGracePeriodSeconds: %d}", 7 + 61 + 4},
+		{sidecar, 20 + 7 + 10 + 4},
+	} {
+		checkGrace(t, install(t, fmt.Sprintf(c.values, c.need)))
+		_, _, err := release(t, "refrakt-gate", fmt.Sprintf(c.values, c.need-1))
+		if err == nil || !strings.Contains(err.Error(), "terminationGracePeriodSeconds is less than") {
+			t.Errorf("%s: %d s are enough? %v", c.values, c.need-1, err)
+		}
+	}
+}
+
+// TestStartupProbe: it allows for longer than the gate waits, so that the gate ends with a reason in its log.
+func TestStartupProbe(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]int32{"{}": 40, "{env: {STARTUP_TIMEOUT: \"\"}}": 40, "{env: {STARTUP_TIMEOUT: 2m}}": 130, "{env: {STARTUP_TIMEOUT: \"0.5\"}}": 11} {
+		c, _ := gate(t, install(t, value))
+		if p := c.StartupProbe; p.FailureThreshold != want || p.PeriodSeconds != 1 {
+			t.Errorf("%s: %d probes, %d s apart, want %d, 1 s apart", value, p.FailureThreshold, p.PeriodSeconds, want)
 		}
 	}
 }
@@ -250,13 +316,15 @@ func TestChartPolicies(t *testing.T) {
 	}
 	e2e.Config(t, settings)
 
-	const indented = "  policies:\n    zz: {match: [/zz]}\n    aa: {match: [/]}\n"
-	m, after := pod(indented)
-	if got := policies(t, m, c); got != indented {
-		t.Errorf("the gate has\n%q\nwant\n%q", got, indented)
-	}
-	if diff := cmp.Diff(before, after); diff != "" {
-		t.Errorf("other policies roll the pods:\n%s", diff)
+	const indented = "  policies:\n    zz: {match: [/zz]}\n    aa: {match: [/]}"
+	for _, end := range []string{"", "\n", "\n\n", "\n\n\n\n", "\n \n"} {
+		m, after := pod(indented + end)
+		if got := policies(t, m, c); got != indented+end {
+			t.Errorf("the gate has\n%q\nwant\n%q", got, indented+end)
+		}
+		if diff := cmp.Diff(before, after); diff != "" {
+			t.Errorf("other policies roll the pods:\n%s", diff)
+		}
 	}
 }
 

@@ -1,7 +1,7 @@
 {{/* The container of a sidecar's Envoy. */}}
 {{- define "refrakt-gate.envoy" -}}
 name: envoy
-image: {{ .Values.envoy.image }}
+image: {{ .Values.envoy.image | quote }}
 restartPolicy: Always
 command: [/usr/local/bin/envoy]
 args:

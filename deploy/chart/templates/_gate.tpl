@@ -2,12 +2,12 @@
 {{- define "refrakt-gate.container" -}}
 {{- $sidecar := eq .Values.mode "sidecar" -}}
 name: gate
-image: {{ .Values.image.repository }}:{{ .Values.image.tag | default (print "v" .Chart.AppVersion) }}
+image: {{ print .Values.image.repository ":" (.Values.image.tag | default (print "v" .Chart.AppVersion)) | quote }}
 {{- if $sidecar }}
 restartPolicy: Always
 {{- end }}
 envFrom:
-- configMapRef: {name: {{ .Release.Name }}}
+- configMapRef: {name: {{ include "refrakt-gate.instance" . | quote }}}
 env:
 - {name: POLICY_FILE, value: /etc/refrakt-gate-policies/policies.yaml}
 {{- range $name, $ref := .Values.secrets }}
@@ -27,7 +27,7 @@ ports:
 startupProbe:
   httpGet: {{ merge (dict "path" "/readyz") $http | toJson }}
   periodSeconds: 1
-  failureThreshold: 40
+  failureThreshold: {{ get .Values.env "STARTUP_TIMEOUT" | default "30s" | include "refrakt-gate.seconds" | float64 | ceil | add 10 }}
 readinessProbe:
   {{- if or $sidecar (get .Values.env "GRPC_TLS_CERT_FILE") }}
   # The kubelet can't ask over a unix socket, nor over TLS.

@@ -10,6 +10,9 @@ import (
 	"testing"
 
 	"helm.sh/helm/v4/pkg/strvals"
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
@@ -127,6 +130,29 @@ func TestReadmeValues(t *testing.T) {
 		}
 		if traces := i == 1; traces != strings.Contains(e2e.Config(t, settings), "# traces go to ") {
 			t.Errorf("traces:\n%s", e2e.Config(t, settings))
+		}
+	}
+}
+
+// TestReadmeUpgrade: what the README says of an upgrade is so, and its commands name objects that there are.
+func TestReadmeUpgrade(t *testing.T) {
+	t.Parallel()
+	off, on := install(t, "{autoscaling: {enabled: false}}"), install(t, "{}")
+	if was, is := one[*appsv1.Deployment](t, off).Spec.Replicas, one[*appsv1.Deployment](t, on).Spec.Replicas; was == nil || *was != 3 || is != nil {
+		t.Errorf("replicas of the Deployment: %v without autoscaling, %v with it", was, is)
+	}
+	fixed := one[*autoscalingv2.HorizontalPodAutoscaler](t, install(t, "{replicas: 4, autoscaling: {maxReplicas: 4}}")).Spec
+	if *fixed.MinReplicas != 4 || fixed.MaxReplicas != 4 {
+		t.Errorf("%d to %d pods, want 4", *fixed.MinReplicas, fixed.MaxReplicas)
+	}
+	named := regexp.MustCompile("`kubectl -n refrakt [^`]*(service |deploy/)([a-z-]+)`").FindAllStringSubmatch(chartReadme(t), -1)
+	if len(named) != 2 {
+		t.Errorf("%d commands name an object, want 2", len(named))
+	}
+	names := map[string]string{"service ": one[*corev1.Service](t, on).Name, "deploy/": one[*appsv1.Deployment](t, on).Name}
+	for _, command := range named {
+		if names[command[1]] != command[2] {
+			t.Errorf("%s: there is %s%s", command[0], command[1], names[command[1]])
 		}
 	}
 }

@@ -345,7 +345,7 @@ func TestDocumentedCommands(t *testing.T) {
 		}
 		commands++
 		settings := map[string]string{}
-		for _, field := range strings.FieldsSeq(assigned) {
+		for field := range strings.FieldsSeq(assigned) {
 			name, value, _ := strings.Cut(field, "=")
 			settings[name] = value
 		}

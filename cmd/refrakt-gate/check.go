@@ -29,11 +29,15 @@ type checkCmd struct {
 	Header  map[string]string `short:"H" mapsep:"none" placeholder:"NAME=VALUE" help:"Another header. Can be given several times."`
 	Policy  string            `help:"Policy that Envoy's route names. If it is empty, the path decides."`
 	Timeout time.Duration     `default:"2s" help:"How long to wait for the answer."`
+	DryRun  bool              `help:"Ask no gate. Decide here by the policies of the environment, the buckets in Redis and a new look at the queue, and take no token and no place. Shows the state of each bucket."`
 	TLS     clientTLS         `embed:"" prefix:"tls-"`
 }
 
 // Run implements the command. Its errors exit with 2, a denial with 1.
 func (c checkCmd) Run(p *process) error {
+	if c.DryRun {
+		return c.runDry(p)
+	}
 	addr := c.Addr
 	var gate TLSConfig // of the gate in the environment, if --addr names no other
 	if addr == "" {

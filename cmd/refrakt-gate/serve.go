@@ -367,6 +367,10 @@ func (g *gate) setServing(s healthpb.HealthCheckResponse_ServingStatus) {
 
 func (g *gate) close() {
 	g.server.Stop() // its workers wait for Checks since newGate
+	g.closeRedis()
+}
+
+func (g *gate) closeRedis() {
 	var clients []redis.UniversalClient
 	if g.queueRedis != nil {
 		clients = append(clients, g.queueRedis)

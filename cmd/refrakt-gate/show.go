@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/refrakt-hub/refrakt-gate/authz"
+	"github.com/refrakt-hub/refrakt-gate/policy"
+	"github.com/refrakt-hub/refrakt-gate/quota"
+)
+
+// callerFlags name a caller, for commands that read Redis with the settings of a gate.
+type callerFlags struct {
+	IP       string `placeholder:"ADDRESS" help:"Address of the client. An IPv6 client has the buckets of its /64."`
+	User     string `placeholder:"ID" help:"Id of the user, as requests name it."`
+	Verified bool   `help:"The user is one whom Envoy has verified (USER_ID_SOURCES=jwt). Such a user has other buckets than one whom a client only claims."`
+}
+
+// subject is the caller that the flags name.
+func (c callerFlags) subject() (authz.Subject, error) {
+	s := authz.Subject{User: c.User, Verified: c.Verified}
+	switch {
+	case c.IP == "" && c.User == "":
+		return s, errors.New("say whom: --ip, --user or both")
+	case c.Verified && c.User == "":
+		return s, errors.New("--verified says something of --user, which is missing")
+	case c.IP != "":
+		ip, err := netip.ParseAddr(c.IP)
+		if err != nil {
+			return s, fmt.Errorf("--ip: %q is not an address", c.IP)
+		}
+		s.IP = ip.Unmap().WithZone("")
+	}
+	return s, nil
+}
+
+// showCmd shows the buckets of one caller.
+type showCmd struct {
+	callerFlags `embed:""`
+
+	Tier   string `help:"Tier of the caller, by which its limits are (default: the plain one)."`
+	Output string `short:"o" enum:"text,json" default:"text" help:"Form of the output: text or json."`
+}
+
+// shownBucket is one bucket as show prints it.
+type shownBucket struct {
+	Policy   string  `json:"policy"`
+	Bucket   string  `json:"bucket"`
+	Per      string  `json:"per"`
+	Left     int64   `json:"left"`
+	Capacity int64   `json:"capacity"`
+	Next     float64 `json:"next_token_seconds"` // 0: it has a token
+	Full     float64 `json:"full_seconds"`       // 0: it is full
+}
+
+// Run implements the command.
+func (c showCmd) Run(p *process) error {
+	subject, err := c.subject()
+	if err != nil {
+		return exit{exitUsage, err}
+	}
+	subject.Tier = c.Tier
+	in, err := inspect(p.env)
+	if err != nil {
+		return err
+	}
+	defer in.close()
+	buckets, err := authz.BucketsOf(in.set, subject)
+	if err != nil {
+		return exit{exitUsage, fmt.Errorf("--tier: %w", err)}
+	}
+	if len(buckets) == 0 {
+		return exit{exitFailed, errors.New("no policy has a bucket for such a caller: see `refrakt-gate config`")}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), inspectTimeout)
+	defer cancel()
+	shown, err := in.look(ctx, buckets)
+	if err != nil {
+		return err
+	}
+	if c.Output == "json" {
+		return printJSON(p.stdout, shown)
+	}
+	return printBuckets(p.stdout, shown)
+}
+
+// look reads the state of buckets.
+func (in *inspection) look(ctx context.Context, buckets []authz.CallerBucket) ([]shownBucket, error) {
+	if len(buckets) == 0 {
+		return nil, nil
+	}
+	plain := make([]quota.Bucket, len(buckets))
+	for i, b := range buckets {
+		plain[i] = b.Bucket
+	}
+	debts, err := in.buckets.Peek(ctx, plain)
+	if err != nil {
+		return nil, err
+	}
+	shown := make([]shownBucket, len(buckets))
+	for i, b := range buckets {
+		r := quota.Result{Limit: b.Limit, Debt: debts[i]}
+		shown[i] = shownBucket{
+			Policy: b.Policy, Bucket: b.Name, Per: string(b.Per),
+			Left: r.Remaining(), Capacity: b.Limit.Capacity, Full: debts[i].Seconds(),
+		}
+		if r.Remaining() == 0 {
+			shown[i].Next = r.NextToken().Seconds()
+		}
+	}
+	return shown, nil
+}
+
+func printBuckets(w io.Writer, shown []shownBucket) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "POLICY\tBUCKET\tPER\tLEFT\tNEXT TOKEN\tFULL")
+	for _, b := range shown {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d of %d\t%s\t%s\n", b.Policy, b.Bucket, b.Per, b.Left, b.Capacity, when(b.Next), when(b.Full))
+	}
+	if err := t.Flush(); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}
+
+// when says how long something takes: "now", "in 9.5s".
+func when(seconds float64) string {
+	if seconds <= 0 {
+		return "now"
+	}
+	return "in " + time.Duration(seconds*float64(time.Second)).Round(100*time.Millisecond).String()
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	if err := e.Encode(v); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}
+
+// resetCmd fills the buckets of one caller.
+type resetCmd struct {
+	callerFlags `embed:""`
+}
+
+// Run implements the command.
+func (c resetCmd) Run(p *process) error {
+	subject, err := c.subject()
+	if err != nil {
+		return exit{exitUsage, err}
+	}
+	in, err := inspect(p.env)
+	if err != nil {
+		return err
+	}
+	defer in.close()
+	buckets, err := authz.BucketsOf(in.set, subject)
+	if err != nil {
+		return exit{exitUsage, err}
+	}
+	// A bucket that all callers share is not the caller's to have filled.
+	buckets = slices.DeleteFunc(buckets, func(b authz.CallerBucket) bool { return b.Per == policy.PerAll })
+	if len(buckets) == 0 {
+		return exit{exitFailed, errors.New("no policy has a bucket for such a caller: see `refrakt-gate config`")}
+	}
+	keys, names := make([]string, len(buckets)), make([]string, len(buckets))
+	for i, b := range buckets {
+		keys[i], names[i] = b.Key, fmt.Sprintf("%s per %s", b.Name, b.Per)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), inspectTimeout)
+	defer cancel()
+	if err := in.buckets.Forget(ctx, keys); err != nil {
+		return err
+	}
+	fmt.Fprintf(p.stdout, "full again: %s. A gate that has just refused the caller may do so for another second.\n", strings.Join(names, ", "))
+	return nil
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -38,18 +39,16 @@ func (c *Cluster) Scan(ctx context.Context, see func(Owing)) error {
 	if !ok {
 		return fmt.Errorf("the client %T can't scan", c.topology)
 	}
+	var mu sync.Mutex // ForEachMaster calls for all at the same time
 	var masters []*redis.Client
-	collect := make(chan *redis.Client, 1024) // more servers than a cluster has
 	err := cluster.ForEachMaster(ctx, func(_ context.Context, server *redis.Client) error {
-		collect <- server
+		mu.Lock()
+		defer mu.Unlock()
+		masters = append(masters, server)
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("find the cluster's servers: %w", err)
-	}
-	close(collect)
-	for server := range collect {
-		masters = append(masters, server)
 	}
 	for _, server := range masters {
 		if err := scan(ctx, server, see); err != nil {
@@ -77,7 +76,7 @@ func scan(ctx context.Context, rdb redis.Cmdable, see func(Owing)) error {
 	}
 }
 
-// owing reads buckets in one round trip for each server that has some of them.
+// owing reads buckets of one server in one round trip.
 func owing(ctx context.Context, rdb redis.Cmdable, prefix string, keys []string, see func(Owing)) error {
 	if len(keys) == 0 {
 		return nil

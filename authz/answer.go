@@ -43,7 +43,7 @@ func (a *draft) write(d *Decision, t *template, form HeaderForm) {
 	if d.Bucket != nil {
 		addBucket(&a.reply, d, form)
 	}
-	addMetadata(&a.reply, &a.record, numbers)
+	addMetadata(&a.reply, &a.record, variables)
 }
 
 // addBucket tells the client the state of its emptiest bucket, and the limits of all of

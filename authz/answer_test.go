@@ -43,6 +43,9 @@ func TestAnswersAreTheSame(t *testing.T) {
 							if denied {
 								d.Wait = []time.Duration{0, time.Millisecond, 1500 * time.Millisecond, time.Hour, 1 << 62}[n%5]
 							}
+							if n%2 == 0 {
+								d.Caller.IP, d.Charged.User = "ip:203.0.113.9", "user:SZFeDX1LQC4wF9AQvBwOgw"
+							}
 							n++
 							a.write(d, s.rules.Load().templates.get(d.kind()), form)
 							checkAnswer(t, &a, d)
@@ -66,14 +69,23 @@ func checkAnswer(t *testing.T, a *draft, d *Decision) {
 	}
 	want := &gatev1.Decision{
 		Verdict: verdict(d.Denied), Reason: string(d.Reason), Policy: d.Policy, Tier: d.Charged.Tier, WaitMs: d.Wait.Milliseconds(), Shadow: d.Shadow,
+		User: d.Charged.User,
+	}
+	if d.Caller.IP != "" {
+		want.Ip = HashIP(d.Caller.IP)
 	}
 	fields := want.ProtoReflect().Descriptor().Fields()
 	metadata := got.GetDynamicMetadata().AsMap()
-	if len(metadata) != fields.Len() {
-		t.Fatalf("%+v: metadata %v", d, metadata)
-	}
+	shown := 0
 	for i := range fields.Len() {
 		f := fields.Get(i)
+		if name := string(f.Name()); (name == "ip" || name == "user") && !want.ProtoReflect().Has(f) {
+			if _, there := metadata[name]; there {
+				t.Fatalf("%+v: metadata %v has %s", d, metadata, name)
+			}
+			continue
+		}
+		shown++
 		value := want.ProtoReflect().Get(f).Interface()
 		if f.Kind() == protoreflect.Int64Kind {
 			value = float64(value.(int64))
@@ -81,6 +93,9 @@ func checkAnswer(t *testing.T, a *draft, d *Decision) {
 		if metadata[string(f.Name())] != value {
 			t.Fatalf("%+v: metadata %v, want %s = %v", d, metadata, f.Name(), value)
 		}
+	}
+	if len(metadata) != shown {
+		t.Fatalf("%+v: metadata %v has other keys", d, metadata)
 	}
 }
 

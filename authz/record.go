@@ -1,6 +1,8 @@
 package authz
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"log/slog"
 	"slices"
 
@@ -19,6 +21,16 @@ func record(r *gatev1.Decision, d *Decision) {
 	r.Tier = d.Charged.Tier
 	r.WaitMs = d.Wait.Milliseconds()
 	r.Shadow = d.Shadow
+	r.Ip, r.User = "", d.Charged.User
+	if d.Caller.IP != "" {
+		r.Ip = HashIP(d.Caller.IP)
+	}
+}
+
+// HashIP returns the hash of an address in the record; subject is as in [Caller].
+func HashIP(subject string) string {
+	sum := sha256.Sum256([]byte(subject))
+	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
 func verdict(denied bool) string {
@@ -36,15 +48,17 @@ type recordField struct {
 	kind       protoreflect.Kind
 }
 
-// The fields of the record. Numbers are written for each answer; the constants have few
-// values, so they are encoded ahead.
+// The fields of the record. Those with many values are written for each answer; the
+// constants have few, so they are encoded ahead.
 var (
 	recordFields = newRecordFields()
-	numbers      = slices.DeleteFunc(slices.Clone(recordFields), recordField.isConstant)
+	variables    = slices.DeleteFunc(slices.Clone(recordFields), recordField.isConstant)
 	constants    = slices.DeleteFunc(slices.Clone(recordFields), func(f recordField) bool { return !f.isConstant() })
 )
 
-func (f recordField) isConstant() bool { return f.kind != protoreflect.Int64Kind }
+func (f recordField) isConstant() bool {
+	return f.kind != protoreflect.Int64Kind && f.key != "ip" && f.key != "user"
+}
 
 func newRecordFields() []recordField {
 	descriptors := (&gatev1.Decision{}).ProtoReflect().Descriptor().Fields()
@@ -56,7 +70,8 @@ func newRecordFields() []recordField {
 	return fields
 }
 
-// addMetadata adds one key for each of these fields of the record.
+// addMetadata adds one key for each of these fields of the record. A caller who is not known
+// has none.
 func addMetadata(reply *envoy.Reply, r *gatev1.Decision, fields []recordField) {
 	message := r.ProtoReflect()
 	for _, f := range fields {
@@ -67,7 +82,9 @@ func addMetadata(reply *envoy.Reply, r *gatev1.Decision, fields []recordField) {
 		case protoreflect.Int64Kind:
 			reply.AddNumber(f.key, float64(v.Int()))
 		default: // a test fails for kinds that don't read well as text
-			reply.AddText(f.key, v.String())
+			if text := v.String(); text != "" || f.isConstant() {
+				reply.AddText(f.key, text)
+			}
 		}
 	}
 }

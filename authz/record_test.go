@@ -21,7 +21,8 @@ import (
 func TestRecordIsFilled(t *testing.T) {
 	r := new(gatev1.Decision)
 	record(r, &Decision{
-		Policy: "run", Reason: ReasonQueueFull, Denied: true, Shadow: true, Wait: 90 * time.Millisecond, Charged: Caller{Tier: "premium"},
+		Policy: "run", Reason: ReasonQueueFull, Denied: true, Shadow: true, Wait: 90 * time.Millisecond,
+		Caller: Caller{IP: "ip:203.0.113.9"}, Charged: Caller{Tier: "premium", User: "user:x"},
 	})
 	kinds := []protoreflect.Kind{protoreflect.StringKind, protoreflect.BoolKind, protoreflect.Int64Kind}
 	fields := r.ProtoReflect().Descriptor().Fields()
@@ -33,6 +34,14 @@ func TestRecordIsFilled(t *testing.T) {
 		if f.IsList() || f.IsMap() || !slices.Contains(kinds, f.Kind()) {
 			t.Errorf("%s is of a kind that metadata and attributes don't know", f.Name())
 		}
+	}
+}
+
+// TestHashIP: the hash is that of other tools, for scripts: sha256sum, its first half in
+// base64url (RFC 4648, section 5).
+func TestHashIP(t *testing.T) {
+	if got, want := HashIP("ip:203.0.113.9"), "wi2wKE6zZyYaWBcXPck9Ew"; got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }
 
@@ -50,13 +59,14 @@ func recordIsShown(t *testing.T, codec string) {
 	queue := fakeQueue{calls: &calls, shed: backpressure.StateOK, admit: backpressure.StateFull}
 	s := serve(cfg, fakeLimiter{&calls, denies}, queue, prometheus.NewRegistry(),
 		slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
-	resp := ask(t.Context(), t, codec, s, checkRequest("203.0.113.9", "/run", true))
+	resp := ask(t.Context(), t, codec, s, checkRequest("203.0.113.9", "/run", true, line{"x-user-id", "ann"}))
 	var line map[string]any
 	if err := json.Unmarshal(log.Bytes(), &line); err != nil {
 		t.Fatalf("%v:\n%s", err, &log)
 	}
 	meta := resp.GetDynamicMetadata().AsMap()
-	want := map[string]any{"verdict": "deny", "reason": "queue_full", "policy": "run", "tier": "plain", "wait_ms": 33000.0, "shadow": true}
+	want := map[string]any{"verdict": "deny", "reason": "queue_full", "policy": "run", "tier": "plain", "wait_ms": 33000.0, "shadow": true,
+		"ip": HashIP("ip:203.0.113.9"), "user": string(appendUserSubject(nil, claimedUserKind, "ann"))}
 	for key, value := range want {
 		if meta[key] != value || line[key] != value {
 			t.Errorf("%s: metadata %v, log %v, want %v", key, meta[key], line[key], value)
@@ -73,6 +83,7 @@ func recordIsShown(t *testing.T, codec string) {
 func BenchmarkAnswer(b *testing.B) {
 	d := &Decision{Policy: "run", Reason: ReasonOK, Charged: Caller{Tier: "plain"}, Bucket: &quota.Result{Limit: tenTokens, Taken: true}}
 	s := serve(config(b), quota.NewMemory(), nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	d.Buckets, d.Told = s.rules.Load().first.anonymous, s.rules.Load().first.told[0][0]
 	var answer draft
 	b.ReportAllocs()
 	for b.Loop() {

@@ -40,7 +40,14 @@ type Decision struct {
 	// The Retry-After of a denial in milliseconds; 0 if the request may pass.
 	WaitMs int64 `protobuf:"varint,5,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
 	// Whether a check in shadow mode would have denied the request.
-	Shadow        bool `protobuf:"varint,6,opt,name=shadow,proto3" json:"shadow,omitempty"`
+	Shadow bool `protobuf:"varint,6,opt,name=shadow,proto3" json:"shadow,omitempty"`
+	// The address of the caller, hashed; not there if nobody had to be found out. An IPv6
+	// address counts as its /64. Logs then do not show addresses at once, but it is no
+	// secret: who hashes all addresses finds this one.
+	Ip string `protobuf:"bytes,7,opt,name=ip,proto3" json:"ip,omitempty"`
+	// The user of the caller, as in the key of the bucket: "user:" or "jwt:" and a hash; not
+	// there if no bucket was asked or the caller is anonymous.
+	User          string `protobuf:"bytes,8,opt,name=user,proto3" json:"user,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -117,18 +124,34 @@ func (x *Decision) GetShadow() bool {
 	return false
 }
 
+func (x *Decision) GetIp() string {
+	if x != nil {
+		return x.Ip
+	}
+	return ""
+}
+
+func (x *Decision) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
 var File_refrakt_gate_v1_decision_proto protoreflect.FileDescriptor
 
 const file_refrakt_gate_v1_decision_proto_rawDesc = "" +
 	"\n" +
-	"\x1erefrakt/gate/v1/decision.proto\x12\x0frefrakt.gate.v1\"\x99\x01\n" +
+	"\x1erefrakt/gate/v1/decision.proto\x12\x0frefrakt.gate.v1\"\xbd\x01\n" +
 	"\bDecision\x12\x18\n" +
 	"\averdict\x18\x01 \x01(\tR\averdict\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
 	"\x06policy\x18\x03 \x01(\tR\x06policy\x12\x12\n" +
 	"\x04tier\x18\x04 \x01(\tR\x04tier\x12\x17\n" +
 	"\await_ms\x18\x05 \x01(\x03R\x06waitMs\x12\x16\n" +
-	"\x06shadow\x18\x06 \x01(\bR\x06shadowBBZ@github.com/refrakt-hub/refrakt-gate/proto/refrakt/gate/v1;gatev1b\x06proto3"
+	"\x06shadow\x18\x06 \x01(\bR\x06shadow\x12\x0e\n" +
+	"\x02ip\x18\a \x01(\tR\x02ip\x12\x12\n" +
+	"\x04user\x18\b \x01(\tR\x04userBBZ@github.com/refrakt-hub/refrakt-gate/proto/refrakt/gate/v1;gatev1b\x06proto3"
 
 var (
 	file_refrakt_gate_v1_decision_proto_rawDescOnce sync.Once

@@ -72,7 +72,7 @@ func checkAnswer(t *testing.T, a *draft, d *Decision) {
 		User: d.Charged.User,
 	}
 	if d.Caller.IP != "" {
-		want.Ip = HashIP(d.Caller.IP)
+		want.Ip = hashIP(d.Caller.IP)
 	}
 	fields := want.ProtoReflect().Descriptor().Fields()
 	metadata := got.GetDynamicMetadata().AsMap()

@@ -58,6 +58,9 @@ const (
 	IPFromNothing   IPSource = "unknown"
 )
 
+// ipKind is how the subjects of addresses begin.
+const ipKind = "ip:"
+
 // unknownIP is the subject of all callers without an address.
 const unknownIP = "ip:unknown"
 
@@ -255,7 +258,7 @@ func appendIPSubject(b []byte, ip netip.Addr) []byte {
 	if !ip.IsValid() {
 		return append(b, unknownIP...)
 	}
-	b = append(b, "ip:"...)
+	b = append(b, ipKind...)
 	if ip.Is4() {
 		return ip.AppendTo(b)
 	}

@@ -43,33 +43,87 @@ func BucketsOf(set *policy.Set, s Subject) ([]CallerBucket, error) {
 	if !ok {
 		return nil, fmt.Errorf("the policies have no tier %q", s.Tier)
 	}
-	factors := []float64{1}
-	for _, t := range set.File().Tiers {
-		factors = append(factors, t.Factor)
+	factors := factorsOf(set)
+	ip, user := s.subjects()
+	var all []CallerBucket
+	for _, p := range set.Policies() {
+		all = append(all, newGuarded(p, factors).bucketsFor(ip, user, tier)...)
+	}
+	return all, nil
+}
+
+// bucketsFor returns the buckets of subjects. One that is empty has no bucket.
+func (g *guarded) bucketsFor(ip, user string, tier int) []CallerBucket {
+	all := make([]CallerBucket, 0, len(g.buckets))
+	for _, b := range g.buckets {
+		key := b.prefix // with its subject, if all share the bucket
+		switch {
+		case b.per == policy.PerIP && ip != "":
+			key += ip
+		case b.per == policy.PerUser && user != "":
+			key += user
+		case b.per != policy.PerAll:
+			continue
+		}
+		all = append(all, CallerBucket{
+			Bucket: quota.Bucket{Key: key, Limit: b.limits[tier], MaxDebt: b.maxDebt}, Policy: g.name, Name: b.name, Per: b.per,
+		})
+	}
+	return all
+}
+
+// Recorded returns the subject as the record of a decision has it: the fields ip and user
+// of decision.proto. What the subject does not have is empty.
+func (s Subject) Recorded() (ip, user string) {
+	ip, user = s.subjects()
+	if ip != "" {
+		ip = hashIP(ip)
+	}
+	return ip, user
+}
+
+// subjects returns the subjects of the buckets; empty without an address or a user.
+func (s Subject) subjects() (ip, user string) {
+	if s.IP.IsValid() {
+		ip = string(appendIPSubject(nil, s.IP))
 	}
 	kind := claimedUserKind
 	if s.Verified {
 		kind = verifiedUserKind
 	}
-	var all []CallerBucket
-	for _, p := range set.Policies() {
-		g := newGuarded(p, factors)
-		for _, b := range g.buckets {
-			key := b.prefix // with its subject, if all share the bucket
-			switch {
-			case b.per == policy.PerIP && s.IP.IsValid():
-				key += string(appendIPSubject(nil, s.IP))
-			case b.per == policy.PerUser && s.User != "":
-				key += string(appendUserSubject(nil, kind, s.User))
-			case b.per != policy.PerAll:
-				continue
-			}
-			all = append(all, CallerBucket{
-				Bucket: quota.Bucket{Key: key, Limit: b.limits[tier], MaxDebt: b.maxDebt}, Policy: p.Name, Name: b.name, Per: b.per,
-			})
-		}
+	if s.User != "" {
+		user = string(appendUserSubject(nil, kind, s.User))
 	}
-	return all, nil
+	return ip, user
+}
+
+// Charges says to which buckets recorded requests are charged, under other policies.
+type Charges struct {
+	set     *policy.Set
+	guarded map[*policy.Policy]*guarded
+}
+
+// NewCharges returns the charges under these policies.
+func NewCharges(set *policy.Set) *Charges {
+	c := &Charges{set: set, guarded: make(map[*policy.Policy]*guarded)}
+	factors := factorsOf(set)
+	for _, p := range set.Policies() {
+		c.guarded[p] = newGuarded(p, factors)
+	}
+	return c
+}
+
+// Of returns the buckets of a caller under a policy of the set. ip, user and tier are those
+// of decision.proto. A tier that the policies do not have counts as the plain one. The keys
+// are those of a gate but for the address, which is hashed.
+func (c *Charges) Of(p *policy.Policy, ip, user, tier string) []quota.Bucket {
+	index, _ := c.set.Tier(tier)
+	of := c.guarded[p].bucketsFor(ip, user, index)
+	buckets := make([]quota.Bucket, len(of))
+	for i, b := range of {
+		buckets[i] = b.Bucket
+	}
+	return buckets
 }
 
 // Charged returns the buckets that a request is charged to: none if it is not guarded, or

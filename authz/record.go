@@ -23,14 +23,16 @@ func record(r *gatev1.Decision, d *Decision) {
 	r.Shadow = d.Shadow
 	r.Ip, r.User = "", d.Charged.User
 	if d.Caller.IP != "" {
-		r.Ip = HashIP(d.Caller.IP)
+		r.Ip = hashIP(d.Caller.IP)
 	}
 }
 
-// HashIP returns the hash of an address in the record; subject is as in [Caller].
-func HashIP(subject string) string {
+// hashIP returns the address in the record: "ip:" and the hash of the subject, which is as in
+// [Caller].
+func hashIP(subject string) string {
 	sum := sha256.Sum256([]byte(subject))
-	return base64.RawURLEncoding.EncodeToString(sum[:16])
+	var scratch [32]byte
+	return string(base64.RawURLEncoding.AppendEncode(append(scratch[:0], ipKind...), sum[:16]))
 }
 
 func verdict(denied bool) string {

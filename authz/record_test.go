@@ -40,7 +40,7 @@ func TestRecordIsFilled(t *testing.T) {
 // TestHashIP: the hash is that of other tools, for scripts: sha256sum, its first half in
 // base64url (RFC 4648, section 5).
 func TestHashIP(t *testing.T) {
-	if got, want := HashIP("ip:203.0.113.9"), "wi2wKE6zZyYaWBcXPck9Ew"; got != want {
+	if got, want := hashIP("ip:203.0.113.9"), "ip:wi2wKE6zZyYaWBcXPck9Ew"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
@@ -66,7 +66,7 @@ func recordIsShown(t *testing.T, codec string) {
 	}
 	meta := resp.GetDynamicMetadata().AsMap()
 	want := map[string]any{"verdict": "deny", "reason": "queue_full", "policy": "run", "tier": "plain", "wait_ms": 33000.0, "shadow": true,
-		"ip": HashIP("ip:203.0.113.9"), "user": string(appendUserSubject(nil, claimedUserKind, "ann"))}
+		"ip": hashIP("ip:203.0.113.9"), "user": string(appendUserSubject(nil, claimedUserKind, "ann"))}
 	for key, value := range want {
 		if meta[key] != value || line[key] != value {
 			t.Errorf("%s: metadata %v, log %v, want %v", key, meta[key], line[key], value)

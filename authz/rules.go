@@ -77,10 +77,10 @@ type told []string
 func (s *Server) newRules(from Rules) *rules {
 	file := from.Policies.File()
 	r := &rules{set: from.Policies, guarded: make(map[*policy.Policy]*guarded), tiers: []string{policy.Plain}}
-	factors := []float64{1}
 	for _, t := range file.Tiers {
-		r.tiers, factors = append(r.tiers, t.Name), append(factors, t.Factor)
+		r.tiers = append(r.tiers, t.Name)
 	}
+	factors := factorsOf(from.Policies)
 	queues := make(map[string]policy.Queue)
 	for _, q := range file.Queues {
 		queues[q.Name] = q
@@ -106,6 +106,15 @@ func (s *Server) newRules(from Rules) *rules {
 	r.templates = newMemo(func(k kind) *template { return newTemplate(k, s.metrics.decisions) })
 	r.failures = s.newFailures(r)
 	return r
+}
+
+// factorsOf returns the factors of the tiers, in their order: that of the plain one first.
+func factorsOf(set *policy.Set) []float64 {
+	factors := []float64{1}
+	for _, t := range set.File().Tiers {
+		factors = append(factors, t.Factor)
+	}
+	return factors
 }
 
 func newGuarded(p *policy.Policy, factors []float64) *guarded {

@@ -48,9 +48,14 @@ func newMemory(most int) *Memory {
 
 // Take implements [Store]. It never fails, and gives no places.
 func (m *Memory) Take(_ context.Context, req Request) (Result, error) {
+	return m.TakeAt(m.now(), req), nil
+}
+
+// TakeAt is Take at a time since the beginning, at which all buckets were full. A store that
+// is used with TakeAt must be used with nothing else.
+func (m *Memory) TakeAt(now time.Duration, req Request) Result {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := m.now()
 	m.buckets.sweep(now, sweepStep)
 	buckets := m.places(req.Buckets)
 
@@ -75,7 +80,7 @@ func (m *Memory) Take(_ context.Context, req Request) (Result, error) {
 		}
 		r.Debt += r.Limit.Interval
 	}
-	return r, nil
+	return r
 }
 
 // Refund implements [Store]. It never fails.

@@ -41,9 +41,9 @@ type Decision struct {
 	WaitMs int64 `protobuf:"varint,5,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
 	// Whether a check in shadow mode would have denied the request.
 	Shadow bool `protobuf:"varint,6,opt,name=shadow,proto3" json:"shadow,omitempty"`
-	// The address of the caller, hashed; not there if nobody had to be found out. An IPv6
-	// address counts as its /64. Logs then do not show addresses at once, but it is no
-	// secret: who hashes all addresses finds this one.
+	// The address of the caller: "ip:" and a hash; not there if nobody had to be found out. An
+	// IPv6 address counts as its /64. So a log does not show addresses to everybody who reads
+	// it. It is no secret: who hashes all addresses finds this one.
 	Ip string `protobuf:"bytes,7,opt,name=ip,proto3" json:"ip,omitempty"`
 	// The user of the caller, as in the key of the bucket: "user:" or "jwt:" and a hash; not
 	// there if no bucket was asked or the caller is anonymous.

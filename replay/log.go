@@ -1,0 +1,137 @@
+// Package replay decides the requests of an access log again, with other limits. It uses
+// the buckets of package quota, with the clock of the log.
+package replay
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/valyala/fastjson"
+
+	"github.com/refrakt-hub/refrakt-gate/authz"
+)
+
+// maxLine is the length in bytes of the longest line that is read. envoy.yaml lets a path
+// have 32 KiB, and JSON needs up to six bytes for one.
+const maxLine = 256 << 10
+
+// line is a line of an access log. envoy/envoy.yaml has its fields (json_format), and
+// decision.proto says what those of the gate mean.
+type line struct{ *fastjson.Value }
+
+// text returns a field; empty if it is not there or no string.
+func (l line) text(key string) string { return string(l.GetStringBytes(key)) }
+
+// Read adds the lines of an access log. It can be called for several logs, those of several
+// Envoys too. A line may have something before its JSON, as logs of containers do. Read
+// needs about 50 bytes of memory a line.
+func (r *Replay) Read(log io.Reader) error {
+	in := bufio.NewReaderSize(log, maxLine)
+	for {
+		text, err := in.ReadSlice('\n')
+		long := false
+		for errors.Is(err, bufio.ErrBufferFull) {
+			long = true
+			_, err = in.ReadSlice('\n')
+		}
+		if len(text) > 0 {
+			r.report.Lines++
+			if long {
+				text = nil
+			}
+			r.add(text)
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("read the access log: %w", err)
+		}
+	}
+}
+
+// add adds a line.
+func (r *Replay) add(text []byte) {
+	text = text[max(0, bytes.IndexByte(text, '{')):]
+	value, err := r.parser.ParseBytes(text)
+	l := line{value}
+	var at time.Time
+	if err == nil {
+		at, err = time.Parse(time.RFC3339, l.text("time"))
+	}
+	if err != nil {
+		r.report.Unused.Unreadable++
+		return
+	}
+	if l.text("verdict") == "" {
+		r.report.Unused.NotAsked++
+		return
+	}
+	req := request{at: at.UnixNano(), policy: r.policyOf(l), outcome: outcomeOf(l)}
+	ip := l.text("ip")
+	switch {
+	case req.policy < 0:
+		r.report.Unused.NotGuarded++
+		return
+	case ip == "":
+		r.report.Unused.NoCaller++
+		return
+	}
+	req.ip, req.user, req.tier = r.names.id(ip), r.names.id(l.text("user")), r.names.id(l.text("tier"))
+	r.requests = append(r.requests, req)
+}
+
+// policyOf returns the index of the policy that a request falls under: that of its path or,
+// if that has none, the one that the log names, because Envoy's route may have named it; -1
+// if there is none.
+func (r *Replay) policyOf(l line) int32 {
+	if path := l.text("path"); path != "" {
+		if p := r.set.Match(l.text("method"), path); p != nil {
+			return r.index[p]
+		}
+	}
+	if p := r.set.Named(l.text("policy")); p != nil {
+		return r.index[p]
+	}
+	return -1
+}
+
+// outcome is what the log says of a request.
+type outcome uint8
+
+const (
+	passed    outcome = iota // the buckets let it pass
+	limited                  // a bucket was empty
+	undecided                // the buckets were not asked, because of a failure
+	byQueue                  // the queue refused it; it cost no token
+	byOther                  // refused without a look at the buckets
+	exempt                   // let pass without a look at the buckets
+)
+
+func outcomeOf(l line) outcome {
+	denied := l.text("verdict") == "deny"
+	switch reason := authz.Reason(l.text("reason")); reason {
+	case authz.ReasonRateLimited:
+		return limited // in shadow mode too
+	case authz.ReasonExempt, authz.ReasonPreflight:
+		return exempt
+	case authz.ReasonLimiterUnavailable:
+		return undecided
+	case authz.ReasonQueueFull, authz.ReasonQueueSlow, authz.ReasonQueueShare, authz.ReasonQueueUnknown:
+		if denied {
+			return byQueue
+		}
+		return passed
+	case authz.ReasonNotGuarded:
+		return undecided
+	default:
+		if denied {
+			return byOther
+		}
+		return passed
+	}
+}

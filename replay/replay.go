@@ -1,0 +1,238 @@
+package replay
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/valyala/fastjson"
+
+	"github.com/refrakt-hub/refrakt-gate/authz"
+	"github.com/refrakt-hub/refrakt-gate/policy"
+	"github.com/refrakt-hub/refrakt-gate/quota"
+)
+
+// Replay holds the requests of access logs. Call Read for each log, then Run.
+type Replay struct {
+	set      *policy.Set
+	index    map[*policy.Policy]int32
+	requests []request
+	names    names
+	parser   fastjson.Parser
+	report   Report
+}
+
+// request is a line of an access log, in little memory. ip, user and tier are indexes of
+// names.
+type request struct {
+	at             int64 // ns since the epoch
+	policy         int32 // index of the policy
+	ip, user, tier int32
+	outcome        outcome
+}
+
+// New returns a Replay with these policies.
+func New(set *policy.Set) *Replay {
+	r := &Replay{set: set, index: make(map[*policy.Policy]int32)}
+	for i, p := range set.Policies() {
+		r.index[p] = int32(i) //nolint:gosec // a policy file has far fewer
+	}
+	r.names.id("")
+	return r
+}
+
+// Only says which requests are counted: those of an address, of a user, or of both; the zero
+// value counts all. IP and User are those of decision.proto.
+type Only struct{ IP, User string }
+
+// Report is what a replay found.
+type Report struct {
+	// Lines are the lines that were read.
+	Lines  int    `json:"lines"`
+	Unused Unused `json:"unused"`
+	// From and To are the times of the first and the last request that was counted.
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"`
+	// Compared is how many of the counted requests the buckets had decided when the log was
+	// written, and Same how many of these they decide in the same way now.
+	Compared int `json:"compared"`
+	Same     int `json:"same"`
+	// Hours are by policy, in the order of the file, and by hour. Hours without a request
+	// are not there.
+	Hours []Hour `json:"hours"`
+	// Callers are the addresses and users with a request that is or was refused by a bucket,
+	// those with most refusals first.
+	Callers []Caller `json:"callers"`
+}
+
+// Unused counts the lines that were not used.
+type Unused struct {
+	// Unreadable lines are no JSON, have no time or are too long.
+	Unreadable int `json:"unreadable"`
+	// NotAsked lines have no verdict: the gate was not asked.
+	NotAsked int `json:"not_asked"`
+	// NotGuarded lines fall under no policy.
+	NotGuarded int `json:"not_guarded"`
+	// NoCaller lines do not say who sent the request.
+	NoCaller int `json:"no_caller"`
+}
+
+// Counts are numbers of requests.
+type Counts struct {
+	Requests int `json:"requests"`
+	// Refused would be refused by a bucket.
+	Refused int `json:"refused"`
+	// Recorded were refused by a bucket when the log was written, or would have been without
+	// the shadow mode.
+	Recorded int `json:"recorded"`
+	// Queue were refused by the queue, and Other for other reasons, when the log was written.
+	// The replay leaves these as they are, and charges nothing for them.
+	Queue int `json:"queue"`
+	Other int `json:"other"`
+}
+
+// Hour is what became of the requests under one policy in one hour.
+type Hour struct {
+	Policy string    `json:"policy"`
+	Hour   time.Time `json:"hour"` // when it began
+	Counts
+}
+
+// Caller is what became of the requests of an address or a user under one policy.
+type Caller struct {
+	Caller string `json:"caller"` // "ip:", "user:" or "jwt:", and a hash
+	Policy string `json:"policy"`
+	Counts
+}
+
+type hourKey struct {
+	policy int32
+	hour   int64
+}
+
+type callerKey struct {
+	policy, name int32
+}
+
+// Run decides the requests in the order of their times and counts those of only. All buckets
+// are full at first. Run can be called once.
+func (r *Replay) Run(only Only) Report {
+	// In which order requests of one instant came, the log does not say. Those that a bucket
+	// let pass came before those that it refused.
+	slices.SortStableFunc(r.requests, func(a, b request) int {
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.outcome, b.outcome))
+	})
+	policies := r.set.Policies()
+	charges, buckets := authz.NewCharges(r.set), quota.NewMemory()
+	hours, callers := make(map[hourKey]*Counts), make(map[callerKey]*Counts)
+	wanted := request{ip: r.names.id(only.IP), user: r.names.id(only.User)}
+	for _, q := range r.requests {
+		p := policies[q.policy]
+		refused := false
+		if q.isCharged(p) {
+			of := charges.Of(p, r.names.all[q.ip], r.names.all[q.user], r.names.all[q.tier])
+			refused = len(of) > 0 && buckets.TakeAt(time.Duration(q.at-r.requests[0].at), quota.Request{Buckets: of}).Empty()
+		}
+		if wanted.ip != 0 && q.ip != wanted.ip || wanted.user != 0 && q.user != wanted.user {
+			continue
+		}
+		if r.report.To = time.Unix(0, q.at).UTC(); r.report.From.IsZero() {
+			r.report.From = r.report.To
+		}
+		if q.outcome == passed || q.outcome == limited {
+			r.report.Compared++
+			if refused == (q.outcome == limited) {
+				r.report.Same++
+			}
+		}
+		counted(hours, hourKey{q.policy, r.report.To.Truncate(time.Hour).Unix()}).add(q.outcome, refused)
+		for _, name := range []int32{q.ip, q.user} {
+			if name != 0 {
+				counted(callers, callerKey{q.policy, name}).add(q.outcome, refused)
+			}
+		}
+	}
+	r.list(hours, callers)
+	return r.report
+}
+
+// isCharged says whether a request asks the buckets. One that the queue refused does so if
+// its policy has no queue any more.
+func (q request) isCharged(p *policy.Policy) bool {
+	switch q.outcome {
+	case exempt, byOther:
+		return false
+	case byQueue:
+		return p.Queue == ""
+	default:
+		return true
+	}
+}
+
+// counted returns the counts of a key.
+func counted[K comparable](all map[K]*Counts, key K) *Counts {
+	c := all[key]
+	if c == nil {
+		c = new(Counts)
+		all[key] = c
+	}
+	return c
+}
+
+func (c *Counts) add(o outcome, refused bool) {
+	c.Requests++
+	if refused {
+		c.Refused++
+	}
+	switch o {
+	case limited:
+		c.Recorded++
+	case byQueue:
+		c.Queue++
+	case byOther:
+		c.Other++
+	case passed, undecided, exempt:
+	}
+}
+
+// list fills the lists of the report.
+func (r *Replay) list(hours map[hourKey]*Counts, callers map[callerKey]*Counts) {
+	policies := r.set.Policies()
+	r.report.Hours, r.report.Callers = []Hour{}, []Caller{}
+	keys := make([]hourKey, 0, len(hours))
+	for k := range hours {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, func(a, b hourKey) int { return cmp.Or(cmp.Compare(a.policy, b.policy), cmp.Compare(a.hour, b.hour)) })
+	for _, k := range keys {
+		r.report.Hours = append(r.report.Hours, Hour{policies[k.policy].Name, time.Unix(k.hour, 0).UTC(), *hours[k]})
+	}
+	for k, c := range callers {
+		if c.Refused+c.Recorded > 0 {
+			r.report.Callers = append(r.report.Callers, Caller{r.names.all[k.name], policies[k.policy].Name, *c})
+		}
+	}
+	slices.SortFunc(r.report.Callers, func(a, b Caller) int {
+		return cmp.Or(cmp.Compare(b.Refused, a.Refused), cmp.Compare(b.Recorded, a.Recorded), cmp.Compare(a.Caller, b.Caller), cmp.Compare(a.Policy, b.Policy))
+	})
+}
+
+// names are texts that come again and again, each kept once.
+type names struct {
+	ids map[string]int32
+	all []string
+}
+
+// id returns the index of a text. That of the first text is 0.
+func (n *names) id(text string) int32 {
+	id, ok := n.ids[text]
+	if !ok {
+		if n.ids == nil {
+			n.ids = make(map[string]int32)
+		}
+		id = int32(len(n.all)) //nolint:gosec // memory for so many lines does not exist
+		n.ids[text] = id
+		n.all = append(n.all, text)
+	}
+	return id
+}

@@ -51,8 +51,8 @@ func (m *Memory) Take(_ context.Context, req Request) (Result, error) {
 	return m.TakeAt(m.now(), req), nil
 }
 
-// TakeAt is Take at a time since the beginning, at which all buckets were full. A store that
-// is used with TakeAt must be used with nothing else.
+// TakeAt is Take at a time since the beginning, when all buckets were full. A store that is
+// used with TakeAt must not be used with Take.
 func (m *Memory) TakeAt(now time.Duration, req Request) Result {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -81,6 +81,13 @@ func (m *Memory) TakeAt(now time.Duration, req Request) Result {
 		r.Debt += r.Limit.Interval
 	}
 	return r
+}
+
+// DebtAt is the debt of a bucket at a time as of TakeAt.
+func (m *Memory) DebtAt(now time.Duration, b Bucket) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return min(max(0, m.buckets.find(m.buckets.id(m.places([]Bucket{b})[0].Key)).fullAt-now), b.maxDebt())
 }
 
 // Refund implements [Store]. It never fails.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/valyala/fastjson"
@@ -18,6 +19,10 @@ import (
 // maxLine is the length in bytes of the longest line that is read. envoy.yaml lets a path
 // have 32 KiB, and JSON needs up to six bytes for one.
 const maxLine = 256 << 10
+
+// imprecision is how exact the times of a log are. Envoy writes milliseconds, and needs some
+// time before it asks the gate.
+const imprecision = 2 * time.Millisecond
 
 // line is a line of an access log. envoy/envoy.yaml has its fields (json_format), and
 // decision.proto says what those of the gate mean.
@@ -71,7 +76,11 @@ func (r *Replay) add(text []byte) {
 		r.report.Unused.NotAsked++
 		return
 	}
-	req := request{at: at.UnixNano(), policy: r.policyOf(l), outcome: outcomeOf(l)}
+	took, _ := strconv.Atoi(l.text("gate_us")) // Envoy writes it as a text
+	req := request{
+		at: time.Duration(at.UnixNano()), took: time.Duration(took)*time.Microsecond + imprecision,
+		policy: r.policyOf(l), outcome: outcomeOf(l),
+	}
 	ip := l.text("ip")
 	switch {
 	case req.policy < 0:

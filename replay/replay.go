@@ -9,7 +9,6 @@ import (
 
 	"github.com/refrakt-hub/refrakt-gate/authz"
 	"github.com/refrakt-hub/refrakt-gate/policy"
-	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
 // Replay holds the requests of access logs. Call Read for each log, then Run.
@@ -25,10 +24,21 @@ type Replay struct {
 // request is a line of an access log, in little memory. ip, user and tier are indexes of
 // names.
 type request struct {
-	at             int64 // ns since the epoch
-	policy         int32 // index of the policy
+	at             time.Duration // since the epoch: when it came
+	took           time.Duration // how much later the gate can have decided
+	policy         int32         // index of the policy
 	ip, user, tier int32
 	outcome        outcome
+}
+
+// decided is a time at which the gate can have decided. When it did, the log does not say to
+// the microsecond. Where a bucket had its last token, the requests that it let pass came
+// before those that it refused.
+func (q request) decided() time.Duration {
+	if q.outcome == limited {
+		return q.at + q.took
+	}
+	return q.at
 }
 
 // New returns a Replay with these policies.
@@ -117,13 +127,11 @@ type callerKey struct {
 // Run decides the requests in the order of their times and counts those of only. All buckets
 // are full at first. Run can be called once.
 func (r *Replay) Run(only Only) Report {
-	// In which order requests of one instant came, the log does not say. Those that a bucket
-	// let pass came before those that it refused.
 	slices.SortStableFunc(r.requests, func(a, b request) int {
-		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.outcome, b.outcome))
+		return cmp.Or(cmp.Compare(a.decided(), b.decided()), cmp.Compare(a.outcome, b.outcome))
 	})
 	policies := r.set.Policies()
-	charges, buckets := authz.NewCharges(r.set), quota.NewMemory()
+	charges, buckets := authz.NewCharges(r.set), newBuckets(r.requests)
 	hours, callers := make(map[hourKey]*Counts), make(map[callerKey]*Counts)
 	wanted := request{ip: r.names.id(only.IP), user: r.names.id(only.User)}
 	for _, q := range r.requests {
@@ -131,12 +139,12 @@ func (r *Replay) Run(only Only) Report {
 		refused := false
 		if q.isCharged(p) {
 			of := charges.Of(p, r.names.all[q.ip], r.names.all[q.user], r.names.all[q.tier])
-			refused = len(of) > 0 && buckets.TakeAt(time.Duration(q.at-r.requests[0].at), quota.Request{Buckets: of}).Empty()
+			refused = len(of) > 0 && buckets.refuse(q, of)
 		}
 		if wanted.ip != 0 && q.ip != wanted.ip || wanted.user != 0 && q.user != wanted.user {
 			continue
 		}
-		if r.report.To = time.Unix(0, q.at).UTC(); r.report.From.IsZero() {
+		if r.report.To = time.Unix(0, int64(q.at)).UTC(); r.report.From.IsZero() {
 			r.report.From = r.report.To
 		}
 		if q.outcome == passed || q.outcome == limited {

@@ -22,6 +22,7 @@ policies:
     buckets:
     - {per: ip, burst: 2, rate: 1/m}
     - {per: user, burst: 3, rate: 1/m, name: mine}
+  plain: {match: [/plain], buckets: [{per: ip, burst: 2, rate: 1/m}]}
   free:
     match: [/free]
     buckets: [{per: all, burst: 1, rate: 1/h}]
@@ -87,6 +88,9 @@ func TestBuckets(t *testing.T) {
 		{"the path counts before", []string{request(0, `path="/free"`), request(1, `path="/free"`)}, 1},
 		{"written late", []string{request(61), request(0), request(1)}, 0},
 		{"refused by the queue", []string{request(0), request(1, `verdict="deny"`, `reason="queue_full"`), request(2)}, 0},
+		{"refused by the queue, but the policy has none now", []string{
+			request(0, `path="/plain"`), request(1, `path="/plain"`, `verdict="deny"`, `reason="queue_full"`), request(2, `path="/plain"`),
+		}, 1},
 		{"queue unknown", []string{request(0), request(1, `reason="queue_unknown"`), request(2)}, 1},
 		{"exempt", []string{request(0), request(1, `reason="exempt"`), request(2)}, 0},
 		{"forbidden", []string{request(0), request(1, `verdict="deny"`, `reason="forbidden"`), request(2)}, 0},
@@ -135,6 +139,9 @@ func TestReport(t *testing.T) {
 	if one.From != ten.Add(4*time.Second) || len(one.Hours) != 2 || one.Hours[0].Counts != (replay.Counts{Requests: 1, Recorded: 1}) || one.Compared != 2 {
 		t.Errorf("of ip:b it says %+v", one)
 	}
+	if user := run(t, replay.Only{User: "user:u"}, lines...); len(user.Hours) != 1 || user.Hours[0].Requests != 1 {
+		t.Errorf("of user:u it says %+v", user)
+	}
 	if none := run(t, replay.Only{IP: "ip:b", User: "user:other"}, lines...); len(none.Hours) != 0 {
 		t.Errorf("of nobody it says %+v", none)
 	}
@@ -151,10 +158,11 @@ func TestUnused(t *testing.T) {
 		request(4, `path="/other"`, `policy="none"`, "ip=null"),
 		request(5, "ip=null"),
 		request(6)+strings.Repeat(" ", 20),
+		strings.Repeat(" ", 300<<10)+request(7),
 	)
-	want := replay.Unused{Unreadable: 5, NotAsked: 2, NotGuarded: 1, NoCaller: 1}
-	if r.Unused != want || r.Lines != 12 || r.Hours[0].Requests != 3 {
-		t.Errorf("got %+v of %d lines, want %+v of 12", r.Unused, r.Lines, want)
+	want := replay.Unused{Unreadable: 6, NotAsked: 2, NotGuarded: 1, NoCaller: 1}
+	if r.Unused != want || r.Lines != 13 || r.Hours[0].Requests != 3 {
+		t.Errorf("got %+v of %d lines, want %+v of 13", r.Unused, r.Lines, want)
 	}
 }
 
@@ -176,6 +184,8 @@ func TestWhenExactly(t *testing.T) {
 		{"but not for as long", []string{request(0, slow), request(1), request(60.1, limited...)}, false},
 		{"the last token, in another order than in the log", []string{request(0), request(1, limited...), request(1, `ip="ip:a"`)}, true},
 		{"so too if the gate took longer", []string{request(0), request(1, refusedSlow...), request(1.04)}, true},
+		{"the token of such a refusal is there for the next", []string{request(0), request(1), request(60.001, limited...), request(60.2)}, true},
+		{"limited in shadow mode", []string{request(0), request(1), request(2, `reason="rate_limited"`, "shadow=true")}, true},
 		{"in the order of the log", []string{request(0), request(1, limited...), request(1.04)}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

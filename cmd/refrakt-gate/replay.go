@@ -136,7 +136,7 @@ func printReplay(w io.Writer, r replay.Report) error {
 	if text := unused(r.Unused); text != "" {
 		fmt.Fprintln(w, "not used: "+text)
 	}
-	fmt.Fprintf(w, "the buckets decide %s of %d requests as in the log\n\n", percent(r.Same, r.Compared), r.Compared)
+	fmt.Fprintf(w, "verdicts of the buckets as in the log: %d of %d (%s)\n\n", r.Same, r.Compared, percent(r.Same, r.Compared))
 
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "POLICY\tHOUR\tREQUESTS\tREFUSED\tIN THE LOG\tBY THE QUEUE\tOTHERWISE")
@@ -193,7 +193,7 @@ func unused(u replay.Unused) string {
 		{u.Unreadable, "that are no JSON with a time"},
 	} {
 		if part.n > 0 {
-			parts = append(parts, fmt.Sprintf("%d lines %s", part.n, part.text))
+			parts = append(parts, fmt.Sprintf("%d %s", part.n, part.text))
 		}
 	}
 	return strings.Join(parts, ", ")

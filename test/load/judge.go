@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/refrakt-hub/refrakt-gate/replay"
 )
 
 // Check is one expectation and what was seen.
@@ -260,6 +262,11 @@ func (j *judge) whole() {
 		fmt.Sprintf("at most %d", jobs.RunningWhenStalled), fmt.Sprint(jobs.Failed))
 	j.equal("", "jobs left at the end, waiting and running", "0, 0", fmt.Sprintf("%d, %d", jobs.PendingAtEnd, jobs.RunningAtEnd))
 
+	j.equal("", "refusals that `refrakt-gate replay` finds in Envoy's access log: those that the gates counted",
+		refusals(r.Decided), refusals(replayed(r.Replay.Hours)))
+	j.check("", "verdicts of the buckets that a replay of the log says again", float64(r.Replay.Same) >= 0.999*float64(r.Replay.Compared),
+		"99.9 %", fmt.Sprintf("%d of %d", r.Replay.Same, r.Replay.Compared))
+
 	var still []string
 	for _, s := range r.Firing {
 		if s.To.After(r.End.Add(-Step)) {
@@ -270,6 +277,31 @@ func (j *judge) whole() {
 	// GateUnavailableShareRising compares with what was 10 minutes ago and waits 5: it has nothing to compare with.
 	j.check("", "length of the run: too short for the alerts on rising shares", r.End.Sub(r.Start) < 15*time.Minute, "below 15 min",
 		r.End.Sub(r.Start).Round(time.Second).String())
+}
+
+// refusals is a text of how many requests buckets and queue refused, by policy.
+func refusals(decided map[Decision]int) string {
+	n := map[string]int{}
+	for d, count := range decided {
+		switch d.Reason {
+		case "ok":
+		case "rate_limited":
+			n["by a bucket of `/"+d.Policy+"`"] += count
+		default:
+			n["of `/"+d.Policy+"` by the queue"] += count
+		}
+	}
+	return reasons(n)
+}
+
+// replayed are the refusals in the log, as a replay counts them.
+func replayed(hours []replay.Hour) map[Decision]int {
+	n := map[Decision]int{}
+	for _, h := range hours {
+		n[Decision{h.Policy, "rate_limited"}] += h.Recorded
+		n[Decision{h.Policy, "queue"}] += h.Queue
+	}
+	return n
 }
 
 // highest is the greatest value that is known, NaN if none is.

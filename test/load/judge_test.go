@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/refrakt-hub/refrakt-gate/replay"
 )
 
 var begin = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -104,6 +106,25 @@ func tallyUp(r *Run) {
 		}
 	}
 	j.Started, j.Waits, j.Ended = total, total, total
+	r.Decided, r.Replay = map[Decision]int{}, replay.Report{Compared: 10_000, Same: 9_990}
+	for _, p := range r.Phases {
+		for d, n := range p.Decisions {
+			r.Decided[d] += n
+		}
+	}
+	for _, policy := range []string{policyRun, policyAssistant} {
+		h := replay.Hour{Policy: policy}
+		for d, n := range r.Decided {
+			switch {
+			case d.Policy != policy || d.Reason == "ok":
+			case d.Reason == "rate_limited":
+				h.Recorded += n
+			default:
+				h.Queue += n
+			}
+		}
+		r.Replay.Hours = append(r.Replay.Hours, h)
+	}
 }
 
 func failed(checks []Check) (what []string) {
@@ -233,14 +254,16 @@ func TestJudgeSeesWhatIsWrong(t *testing.T) {
 			}
 			tallyUp(r)
 		}, "recovery: refused for the slow queue"},
-		"refused at the end":    {answer(Recovery, func(a *Answer) { refuse(a, 503, "The job queue is full. Please retry later.", 30) }), "recovery: refused in the last minute"},
-		"a job counted twice":   {func(r *Run) { r.Jobs.Enqueued["api"]++ }, "whole run: jobs enqueued"},
-		"a start not counted":   {func(r *Run) { r.Jobs.Started-- }, "whole run: jobs started"},
-		"a wait not observed":   {func(r *Run) { r.Jobs.Waits-- }, "whole run: jobs started"},
-		"an end not counted":    {func(r *Run) { r.Jobs.Ended-- }, "whole run: jobs ended"},
-		"a job failed":          {func(r *Run) { r.Jobs.Failed++ }, "whole run: jobs failed"},
-		"a job is left":         {func(r *Run) { r.Jobs.PendingAtEnd = 1 }, "whole run: jobs left"},
-		"the run took too long": {func(r *Run) { r.Start = r.Start.Add(-time.Hour) }, "whole run: length"},
+		"refused at the end":       {answer(Recovery, func(a *Answer) { refuse(a, 503, "The job queue is full. Please retry later.", 30) }), "recovery: refused in the last minute"},
+		"a job counted twice":      {func(r *Run) { r.Jobs.Enqueued["api"]++ }, "whole run: jobs enqueued"},
+		"a start not counted":      {func(r *Run) { r.Jobs.Started-- }, "whole run: jobs started"},
+		"a wait not observed":      {func(r *Run) { r.Jobs.Waits-- }, "whole run: jobs started"},
+		"an end not counted":       {func(r *Run) { r.Jobs.Ended-- }, "whole run: jobs ended"},
+		"a job failed":             {func(r *Run) { r.Jobs.Failed++ }, "whole run: jobs failed"},
+		"a job is left":            {func(r *Run) { r.Jobs.PendingAtEnd = 1 }, "whole run: jobs left"},
+		"a refusal without a line": {func(r *Run) { r.Replay.Hours[0].Queue-- }, "whole run: refusals that"},
+		"a replay says otherwise":  {func(r *Run) { r.Replay.Same-- }, "whole run: verdicts of the buckets"},
+		"the run took too long":    {func(r *Run) { r.Start = r.Start.Add(-time.Hour) }, "whole run: length"},
 	}
 	// What is expected of every phase.
 	for _, p := range Plan() {
@@ -307,7 +330,7 @@ func TestSlowRuns(t *testing.T) {
 // TestReport writes a report with its plots, of a good run and of one that differs.
 func TestReport(t *testing.T) {
 	t.Parallel()
-	for differs, want := range map[bool]string{false: "48 of 48 expectations", true: "47 of 48 expectations"} {
+	for differs, want := range map[bool]string{false: "50 of 50 expectations", true: "49 of 50 expectations"} {
 		r := goodRun()
 		if differs {
 			r.Jobs.PendingAtEnd = 1

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/refrakt-hub/refrakt-gate/replay"
 )
 
 // The gates' settings. All but maxAge are the defaults; they are set all the same, for the expectations are computed
@@ -123,6 +125,10 @@ type Run struct {
 	Depth, Age, LiveWorkers []Point
 	Firing                  []Span
 	Jobs                    Jobs
+	// Decided are what all gates counted in the whole run, and Replay is what `refrakt-gate replay` says of Envoy's access
+	// log with the same limits.
+	Decided map[Decision]int
+	Replay  replay.Report
 }
 
 // Step is the distance of the points that are asked of Prometheus: the scrape interval.

@@ -134,6 +134,7 @@ func (s *stage) play(t *testing.T) *Run {
 	s.settle(t)
 	s.countJobs(t)
 	s.askPrometheus(t)
+	s.replay(t)
 	return s.run
 }
 
@@ -382,6 +383,32 @@ func (s *stage) countJobs(t *testing.T) {
 		e2e.Pass(t, time.Second)
 	}
 	j.PendingAtEnd, j.RunningAtEnd = s.length(t, "queued"), s.length(t, "active")
+}
+
+// replay has Envoy's access log decided again, by the same limits.
+func (s *stage) replay(t *testing.T) {
+	t.Helper()
+	s.run.Decided, _ = s.decided(t)
+	decided := 0
+	for _, n := range s.run.Decided {
+		decided += n
+	}
+	polltest.Until(t, 10*time.Second, "all requests to be in the access log", func() error {
+		if n := strings.Count(s.Log(), `"request_id"`); n != decided {
+			return fmt.Errorf("%d of %d", n, decided)
+		}
+		return nil
+	})
+	file := filepath.Join(t.TempDir(), "access.log")
+	if err := os.WriteFile(file, []byte(s.Log()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	settings := Settings()
+	settings["QUEUE_URL"] = s.QueueURL
+	code, out := e2e.RunGate(t, settings, "replay", "-o", "json", file)
+	if err := json.Unmarshal([]byte(out), &s.run.Replay); code != 0 || err != nil {
+		t.Fatalf("replay: exit code %d, %v\n%s", code, err, out)
+	}
 }
 
 // askPrometheus gets what it has of the whole run.

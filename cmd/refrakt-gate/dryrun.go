@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -49,8 +50,8 @@ func (in *inspection) decide(ctx context.Context, req *authv3.CheckRequest) (*au
 
 // runDry is the command with --dry-run.
 func (c checkCmd) runDry(p *process) error {
-	if c.Addr != "" {
-		return exit{exitUsage, fmt.Errorf("--addr names a gate, and with --dry-run no gate is asked")}
+	if c.Addr != "" || c.TLS != (clientTLS{}) {
+		return exit{exitUsage, errors.New("--addr and the --tls flags say how to reach a gate, and with --dry-run no gate is asked")}
 	}
 	in, err := inspect(p.env)
 	if err != nil {

@@ -6,12 +6,13 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
+	"github.com/refrakt-hub/refrakt-gate/backpressure"
 	"github.com/refrakt-hub/refrakt-gate/envoy"
 	"github.com/refrakt-hub/refrakt-gate/policy"
 	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
-// Subject is a caller whose buckets an operator asks about. The zero value is nobody.
+// Subject is a caller whose buckets and jobs an operator asks about. The zero value is nobody.
 type Subject struct {
 	// IP is the address of the client; the zero Addr if no address is asked about.
 	IP netip.Addr
@@ -33,15 +34,24 @@ type CallerBucket struct {
 	Per    policy.Per
 }
 
+// tier is the number of the caller's tier.
+func (s Subject) tier(set *policy.Set) (int, error) {
+	if s.Tier == "" {
+		return 0, nil
+	}
+	tier, ok := set.Tier(s.Tier)
+	if !ok {
+		return 0, fmt.Errorf("the policies have no tier %q", s.Tier)
+	}
+	return tier, nil
+}
+
 // BucketsOf returns the buckets of a caller under all policies, in the order of the file,
 // with those that all callers share. It fails if there is no such tier.
 func BucketsOf(set *policy.Set, s Subject) ([]CallerBucket, error) {
-	tier, ok := 0, true
-	if s.Tier != "" {
-		tier, ok = set.Tier(s.Tier)
-	}
-	if !ok {
-		return nil, fmt.Errorf("the policies have no tier %q", s.Tier)
+	tier, err := s.tier(set)
+	if err != nil {
+		return nil, err
 	}
 	factors := factorsOf(set)
 	ip, user := s.subjects()
@@ -124,6 +134,25 @@ func (c *Charges) Of(p *policy.Policy, ip, user, tier string) []quota.Bucket {
 		buckets[i] = b.Bucket
 	}
 	return buckets
+}
+
+// AskerOf is what a queue needs to know of a caller. Sharer is empty if it is not known whose
+// jobs the caller's are: without an address, only those of a verified user are somebody's. It
+// fails if there is no such tier.
+func AskerOf(set *policy.Set, q policy.Queue, s Subject) (backpressure.Asker, error) {
+	tier, err := s.tier(set)
+	if err != nil {
+		return backpressure.Asker{}, err
+	}
+	a := backpressure.Asker{Reserved: reservedPlaces(set, q)[tier]}
+	if s.IP.IsValid() {
+		a.Address = string(appendIPSubject(nil, s.IP))
+		a.Sharer = a.Address
+	}
+	if s.Verified {
+		a.Sharer = string(appendUserSubject(nil, verifiedUserKind, s.User))
+	}
+	return a, nil
 }
 
 // Charged returns the buckets that a request is charged to: none if it is not guarded, or

@@ -92,11 +92,7 @@ func (s *Server) newRules(from Rules) *rules {
 			g.queue, g.becomesJob = &watched, p.BecomesJob
 			g.shares = p.BecomesJob && q.FairShare > 0
 			g.queueShadow = g.queueShadow || q.Shadow
-			g.reserved = make([]bool, len(factors))
-			for _, name := range q.Reserve.Tiers {
-				i, _ := from.Policies.Tier(name)
-				g.reserved[i] = true
-			}
+			g.reserved = reservedPlaces(from.Policies, q)
 		}
 		r.guarded[p] = g
 		if r.first == nil {
@@ -115,6 +111,16 @@ func factorsOf(set *policy.Set) []float64 {
 		factors = append(factors, t.Factor)
 	}
 	return factors
+}
+
+// reservedPlaces says which tiers may have the reserved places of a queue.
+func reservedPlaces(set *policy.Set, q policy.Queue) []bool {
+	reserved := make([]bool, 1+len(set.File().Tiers))
+	for _, name := range q.Reserve.Tiers {
+		i, _ := set.Tier(name)
+		reserved[i] = true
+	}
+	return reserved
 }
 
 func newGuarded(p *policy.Policy, factors []float64) *guarded {

@@ -9,14 +9,7 @@ import (
 )
 
 // Place is the place that a request asks for.
-func (v View) Place(a Asker) Place {
-	b := v.bounds
-	p := Place{Limit: b.seen(a).pending}
-	if b.FairShare > 0 && p.Limit > 0 {
-		p.Share, p.Caller = b.FairShare, a.Sharer
-	}
-	return p
-}
+func (v View) Place(a Asker) Place { return v.bounds.place(a) }
 
 // Admit makes the final check before a request may add a job. StateOK
 // means that the request was admitted and counted, in one round trip. Admit never

@@ -81,9 +81,21 @@ func (l Limits) full(pending int) int {
 	return max(1, floor(float64(pending)-1/l.FairShare))
 }
 
-// mayHold is how many jobs a caller may have while so many wait.
-func (l Limits) mayHold(to thresholds, pending int64) int {
-	return max(0, floor(l.FairShare*float64(int64(to.pending)-pending)))
+// Place is the place that a caller asks for in a queue with these limits.
+func (l Limits) Place(a Asker) Place { return newBounds(l).place(a) }
+
+func (b *bounds) place(a Asker) Place {
+	p := Place{Limit: b.seen(a).pending}
+	if b.FairShare > 0 && p.Limit > 0 {
+		p.Share, p.Caller = b.FairShare, a.Sharer
+	}
+	return p
+}
+
+// MayHold is how many jobs the caller may have while so many wait or are on their way, its own
+// among them. It means nothing if Share is 0.
+func (p Place) MayHold(pending int64) int {
+	return max(0, floor(p.Share*float64(int64(p.Limit)-pending)))
 }
 
 func floor(x float64) int { return int(math.Floor(x * (1 + rounding))) }

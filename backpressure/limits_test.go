@@ -263,8 +263,7 @@ func TestMayHold(t *testing.T) {
 		pending int64
 		want    int
 	}{{1, 0, 40}, {1, 20, 20}, {1, 40, 0}, {1, 50, 0}, {0.5, 10, 15}, {0.29, 0, 11}} {
-		b := newBounds(Limits{MaxPending: 40, FairShare: c.share})
-		if got := b.mayHold(b.of[plain], c.pending); got != c.want {
+		if got := (Limits{MaxPending: 40, FairShare: c.share}).Place(Asker{}).MayHold(c.pending); got != c.want {
 			t.Errorf("%s: %d, want %d", fmt.Sprint(c), got, c.want)
 		}
 	}

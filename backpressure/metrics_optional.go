@@ -23,7 +23,7 @@ func (m *Monitor) optional() optional {
 	if !fresh(m.cfg, s, now) {
 		return o
 	}
-	o.largestShare, o.shareLimit = float64(s.LargestShare), float64(b.mayHold(b.of[plain], s.Pending))
+	o.largestShare, o.shareLimit = float64(s.LargestShare), float64(b.place(Asker{}).MayHold(s.Pending))
 	switch state, _ := judge(m.cfg, b.of[reserved], s, now); state {
 	case StateOK:
 		o.reserveUsedUp = 0

@@ -58,6 +58,7 @@ end
 --             The first admission is written at once, so that ask fails if nothing can be
 --             written.
 --   commit()  writes the admissions after the first one, if there are any
+--   pending()  returns the number of jobs that wait or are on their way, and writes nothing
 local function admission(waiting, taken, unfinished, admissions, order, counts, window, queue)
   local depth, all, unended -- what the queue holds; nil until it is read
   local start, count, prev_count
@@ -124,15 +125,24 @@ local function admission(waiting, taken, unfinished, admissions, order, counts, 
     end
   end
 
-  local function ask(limit, share, caller)
+  local function read_depth()
     depth = depth or redis.call('LLEN', waiting)
-    if depth >= limit then
-      return 2, depth
-    end
+    return depth
+  end
+
+  local function pending()
+    read_depth()
     if not flight then
       read_window()
     end
-    local pending = depth + flight
+    return depth + flight
+  end
+
+  local function ask(limit, share, caller)
+    if read_depth() >= limit then
+      return 2, depth
+    end
+    local pending = pending()
     if pending >= limit then
       return 2, pending
     end
@@ -161,5 +171,5 @@ local function admission(waiting, taken, unfinished, admissions, order, counts, 
     end
   end
 
-  return {ask = ask, commit = commit}
+  return {ask = ask, commit = commit, pending = pending}
 end

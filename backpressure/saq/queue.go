@@ -24,6 +24,7 @@ type Redis interface {
 	Pipelined(ctx context.Context, fn func(redis.Pipeliner) error) ([]redis.Cmder, error)
 	ZScan(ctx context.Context, key string, cursor uint64, match string, count int64) *redis.ScanCmd
 	Scan(ctx context.Context, cursor uint64, match string, count int64) *redis.ScanCmd
+	ZRevRangeWithScores(ctx context.Context, key string, start, stop int64) *redis.ZSliceCmd
 	PSubscribe(ctx context.Context, patterns ...string) *redis.PubSub
 }
 

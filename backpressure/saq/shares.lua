@@ -30,6 +30,9 @@ local KEPT = 7 * 24 * 3600 -- s: how long both keys last when nobody is admitted
 --            would have more than most then. limit is that of the queue. Returns nil, or
 --            how many jobs leave until one of the caller's has left.
 --   renew()  has both keys kept for longer
+--   held(caller, pending)
+--            returns how many of so many pending jobs are the caller's, and writes nothing.
+--            Where take would cut more than CUT elements, the count can be too high.
 local function sharing(order, counts)
   local exact = false -- the list was cut by this script
 
@@ -127,5 +130,19 @@ local function sharing(order, counts)
     end
   end
 
-  return {take = take, renew = renew}
+  local function held(caller, pending)
+    local gone = redis.call('LLEN', order) - pending
+    if pending < gone and pending <= CUT then
+      local _, n = tally(pending > 0 and redis.call('LRANGE', order, -pending, -1) or {})
+      return n[caller] or 0
+    end
+    local count = tonumber(redis.call('ZSCORE', counts, caller)) or 0
+    if gone <= 0 then
+      return count
+    end
+    local _, n = tally(redis.call('LRANGE', order, 0, math.min(gone, CUT) - 1))
+    return math.min(pending, count - (n[caller] or 0))
+  end
+
+  return {take = take, renew = renew, held = held}
 end

@@ -86,6 +86,16 @@ func (q *sharedQueue) want(limit int, share float64, caller string) backpressure
 	}
 }
 
+// wantHeld compares what a queue says of a caller when nobody asks for a place.
+func (q *sharedQueue) wantHeld(caller string, want int) {
+	q.t.Helper()
+	held, pending, err := q.queue.Held(q.t.Context(), caller, longWindow)
+	must(q.t, err)
+	if held != int64(want) || pending != int64(len(q.all())) {
+		q.t.Fatalf("%s has %d of %d jobs, want %d of %d", caller, held, pending, want, len(q.all()))
+	}
+}
+
 // TestShareIsExact: while jobs only come through the gate and are taken in order, nobody has more than its share and
 // nobody is refused below it, whatever thresholds the callers see. Retry-After is told of the caller's oldest job.
 func TestShareIsExact(t *testing.T) {
@@ -114,6 +124,9 @@ func TestShareIsExact(t *testing.T) {
 					for range leaves {
 						q.leave()
 					}
+				}
+				if caller := fmt.Sprint("ip:", step%8); step%13 == 0 {
+					q.wantHeld(caller, of(q.all(), caller))
 				}
 			}
 			full := outcomes[backpressure.Admission{}]
@@ -227,6 +240,8 @@ func TestShareAfterMany(t *testing.T) {
 	if got := q.count("ann"); got != 2000 {
 		t.Fatalf("count %d before anybody asks, want 2000", got)
 	}
+	q.wantHeld("ann", 1000) // of 1744 by what one call looks at
+	q.wantHeld("bob", 0)
 	for i, want := range []int{1745, 1490, 1235, 1236, 1237} { // at most 256 less and one more; a few are left for later
 		if !q.ask(places, 1, "ann").Admitted {
 			t.Fatal("not admitted")
@@ -242,6 +257,7 @@ func TestShareAfterMany(t *testing.T) {
 	for len(q.waiting) > 0 {
 		q.leave()
 	}
+	q.wantHeld("ann", 0)
 	q.ask(places, 1, "bob") // far fewer jobs than elements: what stays is counted anew
 	if got := [2]int{q.count("ann"), q.count("bob")}; got != [2]int{0, 1} {
 		t.Errorf("counts %v after the queue was empty, want 0 and 1", got)

@@ -97,7 +97,7 @@ func (in *inspection) mostPlaces(ctx context.Context, n int) ([]placed, error) {
 		if q.FairShare == 0 {
 			continue
 		}
-		holders, err := saq.New(q.Name, in.queueRedis).Holders(ctx, in.queueRedis, n)
+		holders, err := saq.New(q.Name, in.queueRedis).Holders(ctx, n)
 		if err != nil {
 			return nil, err
 		}

@@ -30,7 +30,7 @@ type cli struct {
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask the gate of the same environment whether it is ready (/readyz at TELEMETRY_ADDR). Exit status: 0 ready, 1 not ready or no answer, 2 bad settings."`
 	Check       checkCmd       `cmd:"" help:"Ask a running gate about one request, as Envoy would, and print the verdict. It is charged like a real one. Exit status: 0 allowed, 1 denied, 2 error."`
 	Callers     callersCmd     `cmd:"" help:"Show who uses most: the buckets that owe most, and the callers with most places in a queue with a fair share. Reads Redis with the settings of a gate, in small steps. Exit status: 0 shown, 1 not possible, 2 bad settings."`
-	Show        showCmd        `cmd:"" help:"Show all buckets of one caller, and how long until each has a token. Reads Redis with the settings of a gate (QUEUE_URL, POLICY_FILE). Takes no token. Exit status: 0 shown, 1 not possible, 2 bad settings."`
+	Show        showCmd        `cmd:"" help:"Show all buckets of one caller, how long until each has a token, and the caller's places in queues with a fair share. Reads Redis with the settings of a gate (QUEUE_URL, POLICY_FILE). Takes no token. Exit status: 0 shown, 1 not possible, 2 bad settings."`
 	Reset       resetCmd       `cmd:"" help:"Fill all buckets of one caller, in Redis. Buckets that all callers share stay as they are. Exit status: 0 filled, 1 not possible, 2 bad settings."`
 	Replay      replayCmd      `cmd:"" help:"Decide the requests of an access log of Envoy again, with other limits, and show how many would be refused, by policy and hour, and whose. Asks no gate and no Redis. Exit status: 0 shown, 1 not possible, 2 bad settings."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`

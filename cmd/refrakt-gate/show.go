@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/refrakt-hub/refrakt-gate/authz"
+	"github.com/refrakt-hub/refrakt-gate/backpressure/saq"
 	"github.com/refrakt-hub/refrakt-gate/policy"
 	"github.com/refrakt-hub/refrakt-gate/quota"
 )
@@ -42,7 +43,7 @@ func (c callerFlags) subject() (authz.Subject, error) {
 	return s, nil
 }
 
-// showCmd shows the buckets of one caller.
+// showCmd shows the buckets of one caller, and its places in queues.
 type showCmd struct {
 	callerFlags `embed:""`
 
@@ -61,6 +62,15 @@ type shownBucket struct {
 	Full     float64 `json:"full_seconds"`       // 0: it is full
 }
 
+// heldPlaces is what a caller has of a queue with a fair share, as show prints it.
+type heldPlaces struct {
+	Queue string `json:"queue"`
+	Held  int64  `json:"held"`
+	// MayHold counts one more job among those that wait: the caller gets a place while Held
+	// is less.
+	MayHold int `json:"may_hold"`
+}
+
 // Run implements the command.
 func (c showCmd) Run(p *process) error {
 	subject, err := c.subject()
@@ -77,25 +87,35 @@ func (c showCmd) Run(p *process) error {
 	if err != nil {
 		return exit{exitUsage, fmt.Errorf("--tier: %w", err)}
 	}
-	if len(buckets) == 0 {
-		return exit{exitFailed, errors.New("no policy has a bucket for such a caller: see `refrakt-gate config`")}
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), inspectTimeout)
 	defer cancel()
-	shown, err := in.look(ctx, buckets)
-	if err != nil {
+	var shown struct {
+		Buckets []shownBucket `json:"buckets"`
+		Places  []heldPlaces  `json:"places"`
+	}
+	if shown.Buckets, err = in.look(ctx, buckets); err != nil {
 		return err
+	}
+	if shown.Places, err = in.places(ctx, subject); err != nil {
+		return err
+	}
+	if len(shown.Buckets)+len(shown.Places) == 0 {
+		return exit{exitFailed, errors.New("no policy has a bucket or a share of a queue for such a caller: see `refrakt-gate config`")}
 	}
 	if c.Output == "json" {
 		return printJSON(p.stdout, shown)
 	}
-	return printBuckets(p.stdout, shown)
+	if err := printBuckets(p.stdout, shown.Buckets); err != nil {
+		return err
+	}
+	return printPlaces(p.stdout, shown.Places)
 }
 
 // look reads the state of buckets.
 func (in *inspection) look(ctx context.Context, buckets []authz.CallerBucket) ([]shownBucket, error) {
+	shown := make([]shownBucket, len(buckets)) // not null in JSON
 	if len(buckets) == 0 {
-		return nil, nil
+		return shown, nil
 	}
 	plain := make([]quota.Bucket, len(buckets))
 	for i, b := range buckets {
@@ -105,7 +125,6 @@ func (in *inspection) look(ctx context.Context, buckets []authz.CallerBucket) ([
 	if err != nil {
 		return nil, err
 	}
-	shown := make([]shownBucket, len(buckets))
 	for i, b := range buckets {
 		r := quota.Result{Limit: b.Limit, Debt: debts[i]}
 		shown[i] = shownBucket{
@@ -119,7 +138,46 @@ func (in *inspection) look(ctx context.Context, buckets []authz.CallerBucket) ([
 	return shown, nil
 }
 
+// places reads what the caller has of each queue that knows whose its jobs are.
+func (in *inspection) places(ctx context.Context, s authz.Subject) ([]heldPlaces, error) {
+	all := []heldPlaces{} // not null in JSON
+	for _, q := range in.cfg.policies.Queues {
+		asker, err := authz.AskerOf(in.set, q, s)
+		if err != nil {
+			return nil, err
+		}
+		place := limitsOf(q).Place(asker)
+		if place.Share == 0 || place.Caller == "" {
+			continue
+		}
+		held, pending, err := saq.New(q.Name, in.queueRedis).Held(ctx, place.Caller, in.cfg.Queue.AdmissionWindow)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, heldPlaces{q.Name, held, place.MayHold(pending + 1)})
+	}
+	return all, nil
+}
+
+func printPlaces(w io.Writer, all []heldPlaces) error {
+	if len(all) == 0 {
+		return nil
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "\nQUEUE\tPLACES HELD\tMAY HOLD")
+	for _, q := range all {
+		fmt.Fprintf(t, "%s\t%d\t%d\n", q.Queue, q.Held, q.MayHold)
+	}
+	if err := t.Flush(); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}
+
 func printBuckets(w io.Writer, shown []shownBucket) error {
+	if len(shown) == 0 {
+		return nil
+	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "POLICY\tBUCKET\tPER\tLEFT\tNEXT TOKEN\tFULL")
 	for _, b := range shown {

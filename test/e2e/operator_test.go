@@ -25,14 +25,24 @@ type shown struct {
 	Full                float64 `json:"full_seconds"`
 }
 
-func show(t *testing.T, settings map[string]string, args ...string) []shown {
+// held is what a caller has of a queue, as `show -o json` prints it.
+type held struct {
+	Queue   string
+	Held    int
+	MayHold int `json:"may_hold"`
+}
+
+func show(t *testing.T, settings map[string]string, args ...string) ([]shown, []held) {
 	t.Helper()
 	code, out := e2e.RunGate(t, settings, append([]string{"show", "-o", "json"}, args...)...)
-	var buckets []shown
-	if err := json.Unmarshal([]byte(out), &buckets); code != 0 || err != nil {
+	var all struct {
+		Buckets []shown
+		Places  []held
+	}
+	if err := json.Unmarshal([]byte(out), &all); code != 0 || err != nil || all.Buckets == nil || all.Places == nil {
 		t.Fatalf("show %v: exit code %d, %v\n%s", args, code, err, out)
 	}
-	return buckets
+	return all.Buckets, all.Places
 }
 
 // TestOperator: what the commands for operators say of a caller is what a gate does with its requests. They take no token.
@@ -74,7 +84,10 @@ policies:
 			who := []string{"--ip", "203.0.113.9", "--user", "ann"}
 
 			for taken := range int64(4) {
-				buckets := show(t, settings, who...)
+				buckets, places := show(t, settings, who...)
+				if len(places) > 0 {
+					t.Errorf("a queue without a fair share knows whose its jobs are: %v", places)
+				}
 				want := []shown{
 					{Policy: "run", Bucket: "run", Per: "ip", Left: 3 - taken, Capacity: 3},
 					{Policy: "run", Bucket: "mine", Per: "user", Left: 5 - taken, Capacity: 5},
@@ -103,17 +116,19 @@ policies:
 				}
 			}
 			// It owes three hours. By the limit of premium that is six tokens, and one more comes each half hour.
-			if b := show(t, settings, "--ip", "203.0.113.9", "--tier", "premium")[0]; b.Left != 0 || b.Capacity != 6 || b.Next < 1700 || b.Next > 1800 {
+			premium, _ := show(t, settings, "--ip", "203.0.113.9", "--tier", "premium")
+			if b := premium[0]; b.Left != 0 || b.Capacity != 6 || b.Next < 1700 || b.Next > 1800 {
 				t.Errorf("as premium it shows %+v", b)
 			}
-			if b := show(t, settings, "--user", "ann", "--verified")[0]; b.Left != 5 {
+			verified, _ := show(t, settings, "--user", "ann", "--verified")
+			if b := verified[0]; b.Left != 5 {
 				t.Errorf("a verified user has the bucket of a claimed one: %+v", b)
 			}
 
 			if code, out := e2e.RunGate(t, settings, "reset", "--ip", "203.0.113.9"); code != 0 || !strings.Contains(out, "full again: run per ip.") {
 				t.Errorf("reset: exit code %d\n%s", code, out)
 			}
-			if b := show(t, settings, who...); b[0].Left != 3 || b[0].Full != 0 || b[1].Left != 2 {
+			if b, _ := show(t, settings, who...); b[0].Left != 3 || b[0].Full != 0 || b[1].Left != 2 {
 				t.Errorf("after the reset of the address it shows %+v", b)
 			}
 			polltest.Until(t, 20*time.Second, "the gate to let the caller pass again", func() error {
@@ -149,6 +164,9 @@ func TestOperatorMistakes(t *testing.T) {
 		{gone, "reset --ip 203.0.113.9", 1, "fill buckets: "},
 		{gone, "check --dry-run", 2, "look: "},
 		{gone, "check --dry-run --addr 127.0.0.1:1", 2, "with --dry-run no gate is asked"},
+		{gone, "check --dry-run --tls-ca ca.crt", 2, "with --dry-run no gate is asked"},
+		{gone, "check --dry-run --tls-server-name gate", 2, "with --dry-run no gate is asked"},
+		{gone, "check --dry-run --tls-cert tls.crt --tls-key tls.key", 2, "with --dry-run no gate is asked"},
 		{nil, "show --ip 203.0.113.9", 2, "the buckets of such a gate are in its memory"},
 		{nil, "check --dry-run", 2, "the buckets of such a gate are in its memory"},
 		{map[string]string{"QUEUE_URL": "redis://127.0.0.1:1", "POLICY_FILE": "/nonexistent"}, "show --user ann", 2, "bad settings:\n  POLICY_FILE: "},
@@ -168,8 +186,25 @@ func TestSupportDoc(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	policies := filepath.Join(t.TempDir(), "policies.yaml")
 	// A token a minute, so that none comes while the test runs.
-	settings := map[string]string{"QUEUE_URL": redistest.Start(t).URL(), "RATE_LIMIT_RUN_PER_MINUTE": "1"}
+	const file = `
+queues: {default: {max_pending: 40, max_age: 10m, fair_share: 1}}
+policies:
+  run:
+    match: [/run]
+    queue: default
+    becomes_job: true
+    buckets: [{per: ip, burst: 10, rate: 1/m}, {per: user, burst: 10, rate: 1/m}]
+  assistant:
+    match: [/assistant]
+    queue: default
+    buckets: [{per: ip, burst: 30, rate: 30/m}, {per: user, burst: 30, rate: 30/m}]
+`
+	if err := os.WriteFile(policies, []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	settings := map[string]string{"QUEUE_URL": redistest.Start(t).URL(), "POLICY_FILE": policies, "QUEUE_ADMISSION_WINDOW": "1m"}
 	gate := e2e.StartGate(t, settings)
 	for i := range 10 {
 		args := []string{"check", "--addr", gate.GRPC, "--ip", "203.0.113.9", "--timeout", "20s"}
@@ -197,12 +232,13 @@ func TestSupportDoc(t *testing.T) {
 	}
 }
 
-// TestCallers: who owes most comes first, and so does who has most places in the queue.
+// TestCallers: who owes most comes first, and so does who has most places in the queue. `show` has the places of one caller.
 func TestCallers(t *testing.T) {
 	t.Parallel()
 	policies := filepath.Join(t.TempDir(), "policies.yaml")
 	const text = `
-queues: {default: {max_pending: 40, max_age: 0s, fair_share: 0.5}}
+tiers: {premium: 2}
+queues: {default: {max_pending: 50, max_age: 0s, fair_share: 0.5, reserve: {tiers: [premium], share: 0.2}}}
 policies:
   run: {match: [/run], queue: default, becomes_job: true, buckets: [{per: ip, burst: 30, rate: 1/h}, {per: user, burst: 30, rate: 1/h, name: mine}]}
 `
@@ -250,6 +286,22 @@ policies:
 	}
 	if out := strings.Join(strings.Fields(callers()), " "); !strings.Contains(out, "run ip:203.0.113.1 in 2h59m") || !strings.HasSuffix(out, "QUEUE CALLER PLACES default ip:203.0.113.1 3 default ip:203.0.113.2 2") {
 		t.Errorf("it prints\n%s", out)
+	}
+	// 5 of 40 places are taken, and half of those that one more job leaves are a share.
+	for args, want := range map[string]string{
+		"--ip 203.0.113.1":                       "[{default 3 17}]",
+		"--ip 203.0.113.2 --user u203.0.113.2":   "[{default 2 17}]", // a user that is only claimed has no share
+		"--ip 203.0.113.3":                       "[{default 0 17}]",
+		"--ip 203.0.113.3 --tier premium":        "[{default 0 22}]",
+		"--ip 203.0.113.1 --user ann --verified": "[{default 0 17}]",
+		"--user u203.0.113.1":                    "[]", // whose address is not known
+	} {
+		if _, places := show(t, settings, strings.Fields(args)...); fmt.Sprint(places) != want {
+			t.Errorf("show %s: the places are %v, want %s", args, places, want)
+		}
+	}
+	if code, out := e2e.RunGate(t, settings, "show", "--ip", "203.0.113.1"); code != 0 || !strings.HasSuffix(out, "\n\nQUEUE    PLACES HELD  MAY HOLD\ndefault  3            17\n") {
+		t.Errorf("show: exit code %d\n%s", code, out)
 	}
 	if code, out := e2e.RunGate(t, settings, "callers", "-n", "0"); code != 2 || !strings.Contains(out, "--top: 0 is not between") {
 		t.Errorf("exit code %d\n%s", code, out)

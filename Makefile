@@ -46,7 +46,7 @@ release: ## Build the archives of a release into dist/, with checksums and SBOMs
 run: $(VENV)/installed ## Start Envoy, gate and example API on fixed ports; no Redis needed, QUEUE_URL is used when set
 	@cd test && go build -o ../bin/demo ./demo && exec ../bin/demo run
 
-demo: $(VENV)/installed redis ## Play allowed, 429, 503, recovery and a fair share with Redis and SAQ, and check every answer
+demo: $(VENV)/installed redis ## Play allowed, 429, 503, recovery, a fair share and why a caller was refused, with Redis and SAQ, and check every answer
 	@cd test && go build -o ../bin/demo ./demo && exec ../bin/demo demo
 
 test: setup ## Run all tests: unit, bucket stores on a real Redis, end to end on real Envoy, Redis, SAQ, FastAPI, Prometheus

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"io"
 	"os"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/refrakt-hub/refrakt-gate/internal/proctest"
@@ -12,10 +15,15 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(e2e.Main(m)) }
 
-// TestStory: `make demo` ends well.
+// TestStory: `make demo` ends well, with the answer to why a caller was refused.
 func TestStory(t *testing.T) {
-	if err := play(t.Context(), t.Output(), tellStory); err != nil {
+	var told strings.Builder
+	if err := play(t.Context(), io.MultiWriter(t.Output(), &told), tellStory); err != nil {
 		t.Error(err)
+	}
+	end := regexp.MustCompile(`\$ refrakt-gate show --ip \S+\n +POLICY +BUCKET .*\n +run .*\n +assistant +assistant +ip +0 of 2 +in \S+ .*\n\n +QUEUE .*\n +default .*\n\nEvery answer was as expected.\n$`)
+	if !end.MatchString(told.String()) {
+		t.Errorf("it does not end as %s", end)
 	}
 }
 

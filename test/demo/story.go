@@ -17,6 +17,7 @@ import (
 const (
 	burst      = 3
 	maxPending = 5
+	chats      = 2 // requests to /assistant that a caller can send at once
 	workers    = 4
 	limited    = `{"detail":"Too Many Requests"}`
 	atShare    = `{"detail":"Too many of your jobs wait in the queue. Please retry later."}`
@@ -33,37 +34,39 @@ policies:
   assistant:
     match: ["/assistant", "/assistant/"]
     queue: default
-    buckets: [{per: ip, burst: 30, rate: 30/m}]
+    buckets: [{per: ip, burst: %d, rate: 6/m}]
 `
 	// With fair_share: 1 a caller that is alone may have half of the queue.
 	sharedPending = 8
 	share         = sharedPending / 2
 )
 
-// story is the whole story: admitted, limited, queue full, recovered, shared. Every answer is compared with what it must
-// be.
+// story is the whole story: admitted, limited, queue full, recovered, shared, explained. Every answer is compared with what
+// it must be.
 type story struct {
 	*e2e.Stack
 
 	p        *program
-	policies string // the policy file
+	settings map[string]string // of the gate, besides QUEUE_URL
 	worker   *proctest.Process
 	wrong    int
 }
 
 func tellStory(p *program) {
 	p.tell("Starting Redis, the example API, a SAQ worker, the gate and Envoy …")
-	s := &story{p: p, policies: filepath.Join(p.TempDir(), "policies.yaml")}
+	s := &story{p: p, settings: map[string]string{
+		"POLICY_FILE":           filepath.Join(p.TempDir(), "policies.yaml"),
+		"QUEUE_SAMPLE_INTERVAL": "200ms", "PROMETHEUS_QUEUE_POLL_INTERVAL": "200ms",
+	}}
 	s.writePolicies(fmt.Sprintf("{max_pending: %d}", maxPending), burst)
-	s.Stack = e2e.Start(p, e2e.Options{Settings: map[string]string{
-		"POLICY_FILE": s.policies, "QUEUE_SAMPLE_INTERVAL": "200ms", "PROMETHEUS_QUEUE_POLL_INTERVAL": "200ms",
-	}})
+	s.Stack = e2e.Start(p, e2e.Options{Settings: s.settings})
 	s.worker = s.StartWorker(p, workers)
 	s.limit()
 	s.shed()
 	s.recover()
 	s.share()
 	s.count()
+	s.explain()
 	if s.wrong > 0 {
 		p.Fatalf("%d answers were not as expected", s.wrong)
 	}
@@ -150,11 +153,11 @@ func (s *story) share() {
 
 // writePolicies writes the policy file as a whole.
 func (s *story) writePolicies(queue string, burst int) {
-	text := fmt.Sprintf(policies, queue, burst)
-	if err := os.WriteFile(s.policies+".new", []byte(text), 0o600); err != nil {
+	text, file := fmt.Sprintf(policies, queue, burst, chats), s.settings["POLICY_FILE"]
+	if err := os.WriteFile(file+".new", []byte(text), 0o600); err != nil {
 		s.p.Fatalf("write the policy file: %v", err)
 	}
-	if err := os.Rename(s.policies+".new", s.policies); err != nil {
+	if err := os.Rename(file+".new", file); err != nil {
 		s.p.Fatalf("write the policy file: %v", err)
 	}
 }
@@ -166,6 +169,26 @@ func (s *story) count() {
 		if strings.HasPrefix(name, "refrakt_gate_decisions_total{") && metrics[name] > 0 {
 			s.p.tell("  %s %g", name, metrics[name])
 		}
+	}
+}
+
+// explain asks what an operator asks of a caller that complains.
+func (s *story) explain() {
+	const caller = "203.0.113.99"
+	s.p.tell("\nA caller complains that it gets 429.")
+	for range chats {
+		s.ask("POST", "/assistant", caller, 200)
+	}
+	s.ask("POST", "/assistant", caller, 429)
+	s.p.tell("\nWhy was it refused? docs/support.md has the commands that say it.\n  $ refrakt-gate show --ip %s", caller)
+	settings := maps.Clone(s.settings)
+	settings["QUEUE_URL"] = s.QueueURL
+	code, out := e2e.RunGate(s.p, settings, "show", "--ip", caller)
+	for line := range strings.Lines(out) {
+		s.p.tell("%s", strings.TrimRight("  "+line, " \n"))
+	}
+	if empty := fmt.Sprintf("assistant assistant ip 0 of %d in ", chats); code != 0 || !strings.Contains(strings.Join(strings.Fields(out), " "), empty) {
+		s.complain("expected %q in the output", empty)
 	}
 }
 

@@ -179,7 +179,7 @@ func TestOperatorMistakes(t *testing.T) {
 }
 
 // TestSupportDoc runs the commands of docs/support.md one after the other, on a gate that has seen what the document
-// tells of. Their output is that of the document, but for times.
+// tells of. Their output is that of the document, but for times. Then it runs those of the runbook, which all succeed.
 func TestSupportDoc(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(filepath.Join(e2e.Root(), "docs", "support.md"))
@@ -229,6 +229,27 @@ policies:
 	}
 	if played != 4 {
 		t.Errorf("%d commands were played, want 4", played)
+	}
+
+	text, err = os.ReadFile(filepath.Join(e2e.Root(), "docs", "runbook.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := map[string]bool{}
+	for _, line := range regexp.MustCompile("(?m)(?:^|`)refrakt-gate ([^`\n]+)").FindAllStringSubmatch(string(text), -1) {
+		words := strings.Fields(line[1])
+		if run[line[1]] {
+			continue
+		}
+		run[line[1]], run[words[0]] = true, true
+		if code, out := e2e.RunGate(t, settings, words...); code != 0 {
+			t.Errorf("refrakt-gate %s: exit code %d\n%s", line[1], code, out)
+		}
+	}
+	for _, command := range []string{"callers", "show", "check", "reset", "config"} {
+		if !run[command] {
+			t.Errorf("the runbook does not use refrakt-gate %s", command)
+		}
 	}
 }
 

@@ -14,6 +14,9 @@ var heldLua string
 
 var heldScript = redis.NewScript(payloadLua + sharesLua + admissionLua + heldLua)
 
+// holdersStep is how many callers one call reads.
+const holdersStep = 50
+
 // Holder is a caller with jobs that wait or are on their way.
 type Holder struct {
 	Caller string // as in [backpressure.Place]
@@ -23,14 +26,21 @@ type Holder struct {
 // Holders returns the callers that have most places in the queue, the most first; n at
 // most. Only a queue with a fair share knows whose its jobs are. A count can be too high
 // by jobs that workers have taken since the last admission; shares.lua says what else errs.
+// A caller whose count changes meanwhile may come twice or be missing.
 func (q *Queue) Holders(ctx context.Context, n int) ([]Holder, error) {
-	counts, err := q.rdb.ZRevRangeWithScores(ctx, q.sharesKey(), 0, int64(n)-1).Result()
-	if err != nil {
-		return nil, fmt.Errorf("read whose the jobs are: %w", err)
-	}
-	holders := make([]Holder, len(counts))
-	for i, c := range counts {
-		holders[i] = Holder{fmt.Sprint(c.Member), int64(c.Score)}
+	var holders []Holder
+	for from := 0; from < n; from += holdersStep {
+		to := min(from+holdersStep, n)
+		counts, err := q.rdb.ZRevRangeWithScores(ctx, q.sharesKey(), int64(from), int64(to-1)).Result()
+		if err != nil {
+			return nil, fmt.Errorf("read whose the jobs are: %w", err)
+		}
+		for _, c := range counts {
+			holders = append(holders, Holder{fmt.Sprint(c.Member), int64(c.Score)})
+		}
+		if from+len(counts) < to {
+			break
+		}
 	}
 	return holders, nil
 }

@@ -71,7 +71,7 @@ func (b *bench) besideJobs(gate servers.Gate, sizes []int) ([]idle, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := r.FillQueue(b.ctx, n, jobSize); err != nil {
+		if err := r.FillQueue(b.ctx, 0, n, jobSize); err != nil {
 			return nil, err
 		}
 		go r.TurnQueue(g.Context(), jobsASecond)

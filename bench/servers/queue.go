@@ -16,13 +16,14 @@ const (
 	queued     = "saq:default:queued"
 )
 
-// FillQueue adds n waiting jobs to SAQ's queue, each with a payload of about size bytes.
-func (r *Redis) FillQueue(ctx context.Context, n, size int) error {
+// FillQueue adds the waiting jobs from one number to before another to SAQ's queue, each with a payload of about size
+// bytes.
+func (r *Redis) FillQueue(ctx context.Context, from, to, size int) error {
 	const each, overhead = 200, 230
 	pad := strings.Repeat("lorem ipsum ", size/12+1)[:max(0, size-overhead)]
-	for from := 0; from < n; from += each {
+	for ; from < to; from += each {
 		_, err := r.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for i := from; i < min(n, from+each); i++ {
+			for i := from; i < min(to, from+each); i++ {
 				key := fmt.Sprintf("%08d-0000-4000-8000-000000000000", i)
 				now := time.Now().UnixMilli()
 				p.Set(ctx, jobPrefix+key, fmt.Sprintf(`{"function":"train","kwargs":{"source":"api","seconds":1.0,"text":"%s"},`+
@@ -35,6 +36,23 @@ func (r *Redis) FillQueue(ctx context.Context, n, size int) error {
 		if err != nil {
 			return fmt.Errorf("fill the queue: %w", err)
 		}
+	}
+	return nil
+}
+
+// FillShares has the gate's keys say of n jobs whose they are, callers by turns.
+func (r *Redis) FillShares(ctx context.Context, n, callers int) error {
+	const order, counts = "refrakt:gate:order:default", "refrakt:gate:shares:default"
+	_, err := r.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i := range n {
+			caller := fmt.Sprint("ip:192.0.2.", i%callers)
+			p.RPush(ctx, order, caller)
+			p.ZIncrBy(ctx, counts, 1, caller)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("fill the shares of the queue: %w", err)
 	}
 	return nil
 }

@@ -73,7 +73,7 @@ func (s *Stack) in(state state) (*servers.Server, error) {
 	case open:
 		env = []string{"QUEUE_MAX_PENDING=1000000000", "RATE_LIMIT_RUN_BURST=30", "RATE_LIMIT_RUN_PER_MINUTE=30"}
 	case full:
-		if err := r.FillQueue(s.group.Context(), 60, 1000); err != nil {
+		if err := r.FillQueue(s.group.Context(), 0, 60, 1000); err != nil {
 			return nil, err
 		}
 		go r.TurnQueue(s.group.Context(), 5)

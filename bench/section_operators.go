@@ -118,7 +118,7 @@ func (b *bench) asOperator(g *process.Group, r *servers.Redis, policies string, 
 	}
 	names := slices.Collect(maps.Keys(latencies))
 	if len(names) == 0 {
-		return a, errors.New("Redis was not asked, or is older than 7.0")
+		return a, errors.New("read the latencies of Redis: there are none; it must be 7.0 or newer")
 	}
 	a.slowest = slices.MaxFunc(names, func(x, y string) int {
 		return cmp.Or(cmp.Compare(latencies[x].P999, latencies[y].P999), cmp.Compare(x, y))

@@ -28,6 +28,7 @@ func TestSAQ(t *testing.T) {
 		"taken", "workers",
 	} {
 		t.Run(scenario, func(t *testing.T) {
+			t.Parallel() // most of them wait
 			server := redistest.Start(t)
 			rdb := server.Client(t)
 			var want struct {

@@ -50,6 +50,7 @@ func within(t *testing.T, d time.Duration) context.Context {
 func TestClusterPrimaryLost(t *testing.T) {
 	for name, replicas := range map[string]bool{"it comes back": false, "its replica takes over": true} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // both wait for their clusters
 			cluster := redistest.StartCluster(t, 3, replicas)
 			log := new(strings.Builder)
 			reg := prometheus.NewRegistry()

@@ -79,6 +79,7 @@ func TestLimits(t *testing.T) {
 // TestLimitsHold checks the promises of Limits for many settings, with one to four tiers
 // and each unit.
 func TestLimitsHold(t *testing.T) {
+	t.Parallel()
 	random := rand.New(rand.NewPCG(3, 4))
 	for range 200_000 {
 		capacity := 1 + random.Int64N(1+random.Int64N(1_000_000))
@@ -90,17 +91,19 @@ func TestLimitsHold(t *testing.T) {
 			factors = append(factors, min(1+random.Float64()*10, most/float64(count)))
 		}
 		limits := quota.Limits(capacity, count, unit, factors...)
-		what := fmt.Sprintf("Limits(%d, %d, %v, %v) = %+v", capacity, count, unit, factors, limits)
+		what := func() string { // only for a failure: it takes longer than the rest
+			return fmt.Sprintf("Limits(%d, %d, %v, %v) = %+v", capacity, count, unit, factors, limits)
+		}
 		for i, l := range limits {
 			asked, rate := float64(count)*max(1, factors[i]), float64(unit)/float64(l.Interval)
 			if rate > asked*(1+1e-15) || rate < asked*0.999 {
-				t.Fatalf("%s: a rate of %v, want at most %v and at least 99.9 %% of it", what, rate, asked)
+				t.Fatalf("%s: a rate of %v, want at most %v and at least 99.9 %% of it", what(), rate, asked)
 			}
 			if i == 0 && l.Capacity != capacity || l.Capacity < capacity {
-				t.Fatalf("%s: wrong capacity", what)
+				t.Fatalf("%s: wrong capacity", what())
 			}
 			if limits[0].Span()+l.Interval <= l.Span() {
-				t.Fatalf("%s: an empty bucket of the first tier would have a token of another", what)
+				t.Fatalf("%s: an empty bucket of the first tier would have a token of another", what())
 			}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 // TestTable compares a table that is nearly full with a map, while buckets come, change,
 // become full and are swept.
 func TestTable(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(50) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		const most = 60

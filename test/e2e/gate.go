@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/refrakt-hub/refrakt-gate/internal/proctest"
@@ -46,17 +47,39 @@ func GateBinary(tb testing.TB) string {
 			return
 		}
 		binary.path = filepath.Join(binary.dir, "refrakt-gate")
-		build := exec.CommandContext(context.Background(), "go", "build", "-race="+strconv.FormatBool(Race), "-o", binary.path,
-			"./cmd/refrakt-gate")
-		build.Dir = Root()
-		if out, err := build.CombinedOutput(); err != nil {
-			binary.err = fmt.Errorf("build the gate: %w\n%s", err, out)
-		}
+		binary.err = build(binary.path)
 	})
 	if binary.err != nil {
 		tb.Fatal(binary.err)
 	}
 	return binary.path
+}
+
+// build builds the gate. The packages of a run share what is in bin/test: go links it for the first one, which takes
+// seconds, and finds it up to date for the others.
+func build(path string) error {
+	shared := filepath.Join(Root(), "bin", "test", "refrakt-gate-race-"+strconv.FormatBool(Race))
+	if err := os.MkdirAll(filepath.Dir(shared), 0o755); err != nil {
+		return fmt.Errorf("create the folder of the gate: %w", err)
+	}
+	lock, err := os.OpenFile(shared+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("open the lock of the gate: %w", err)
+	}
+	defer lock.Close() // which ends the lock
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("wait for others that build the gate: %w", err)
+	}
+	build := exec.CommandContext(context.Background(), "go", "build", "-race="+strconv.FormatBool(Race), "-o", shared, "./cmd/refrakt-gate")
+	build.Dir = Root()
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the gate: %w\n%s", err, out)
+	}
+	text, err := os.ReadFile(shared)
+	if err != nil {
+		return fmt.Errorf("copy the gate: %w", err)
+	}
+	return os.WriteFile(path, text, 0o700) // another run may replace the shared one
 }
 
 // Gate is one running gate.

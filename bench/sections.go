@@ -25,6 +25,7 @@ var whole = []section{
 	{"jobs", "an idle gate beside 0 to 100,000 waiting jobs", growJobs},
 	{"gates", "1 to 4 gates on one Redis", growGates},
 	{"operators", "the commands for operators, beside 1,000,000 buckets and 10,000 waiting jobs", askAsOperator},
+	{"replay", "an access log with 1,000,000 requests, decided again", replayLog},
 	{"python", "a limiter inside of FastAPI, and FastAPI behind Envoy and the gate", besideFastAPI},
 }
 

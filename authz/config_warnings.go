@@ -33,6 +33,15 @@ var configWarnings = map[configWarning]string{
 		"clients may share a bucket (CLIENT_IP_HEADER, TRUSTED_PROXIES)",
 }
 
+// Doubts returns what the values of the label about of refrakt_gate_envoy_doubts_total mean.
+func Doubts() map[string]string {
+	words := make(map[string]string, len(configWarnings))
+	for about, text := range configWarnings {
+		words[string(about)] = text
+	}
+	return words
+}
+
 // warn counts, and logs each kind of warning once.
 func (s *Server) warn(ctx context.Context, about configWarning) {
 	s.metrics.configWarnings.WithLabelValues(string(about)).Inc()

@@ -9,7 +9,7 @@ import (
 )
 
 type metrics struct {
-	decisions      *prometheus.CounterVec
+	decisions      *decisionCounters
 	shadowed       *prometheus.CounterVec
 	callers        callerCounters
 	configWarnings *prometheus.CounterVec
@@ -25,10 +25,10 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer, s *Server, users UserSources) *metrics {
 	f := promauto.With(reg)
 	m := &metrics{
-		decisions: f.NewCounterVec(prometheus.CounterOpts{
+		decisions: newDecisionCounters(f.NewCounterVec(prometheus.CounterOpts{
 			Name: "refrakt_gate_decisions_total",
 			Help: "Requests decided, by policy, verdict (allow, deny) and reason.",
-		}, []string{"policy", "verdict", "reason"}),
+		}, []string{"policy", "verdict", "reason"})),
 		shadowed: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "refrakt_gate_shadow_denials_total",
 			Help: "Requests that a check in shadow mode would have denied.",
@@ -73,7 +73,7 @@ func newMetrics(reg prometheus.Registerer, s *Server, users UserSources) *metric
 		return 0
 	})
 	// Series that alerts use exist from the start, with the value 0.
-	m.decisions.WithLabelValues(policyUnknown, "deny", string(ReasonUnknownPolicy))
+	m.decisions.get(policyUnknown, verdict(true), ReasonUnknownPolicy)
 	for _, ip := range []IPSource{IPFromHeader, IPFromForwarded, IPFromPeer, IPFromProxy, IPFromNothing} {
 		for _, user := range append(slices.Clone(users), UserNone, UserAmbiguous) {
 			m.callers.WithLabelValues(string(ip), string(user))
@@ -112,13 +112,13 @@ func (c callerCounters) WithLabelValues(ipFrom, userFrom string) prometheus.Coun
 // the value 0.
 func (m *metrics) show(r *rules) {
 	for _, g := range r.guarded {
-		m.decisions.WithLabelValues(g.name, "allow", string(ReasonOK))
+		m.decisions.get(g.name, verdict(false), ReasonOK)
 		reasons := []Reason{ReasonRateLimited, ReasonQueueFull, ReasonQueueSlow, ReasonQueueUnknown, ReasonLimiterUnavailable, ReasonOverloaded, ReasonInternal}
 		if g.shares {
 			reasons = append(reasons, ReasonQueueShare)
 		}
 		for _, reason := range reasons {
-			m.decisions.WithLabelValues(g.name, "deny", string(reason))
+			m.decisions.get(g.name, verdict(true), reason)
 		}
 		m.shadowed.WithLabelValues(g.name)
 		for check, on := range map[string]bool{"limit": g.limitShadow, "queue": g.queueShadow} {
@@ -138,7 +138,8 @@ func (m *metrics) forget(before []string, now *rules) {
 		if now.set.Named(name) != nil {
 			continue
 		}
-		for _, vec := range []*prometheus.MetricVec{m.decisions.MetricVec, m.shadowed.MetricVec, m.shadow.MetricVec} {
+		m.decisions.forget(name)
+		for _, vec := range []*prometheus.MetricVec{m.shadowed.MetricVec, m.shadow.MetricVec} {
 			vec.DeletePartialMatch(prometheus.Labels{"policy": name})
 		}
 	}

@@ -41,8 +41,8 @@ func (r Reason) status() int {
 	}
 }
 
-// newTemplate returns the template of a kind. decisions is the counter of decisions.
-func newTemplate(k kind, decisions *prometheus.CounterVec) *template {
+// newTemplate returns the template of a kind. decisions has its counter.
+func newTemplate(k kind, decisions *decisionCounters) *template {
 	var reply envoy.Reply
 	if k.denied {
 		reply.Status = k.reason.status()
@@ -56,5 +56,5 @@ func newTemplate(k kind, decisions *prometheus.CounterVec) *template {
 	r := new(gatev1.Decision)
 	record(r, &Decision{Policy: k.policy, Reason: k.reason, Charged: Caller{Tier: k.tier}, Denied: k.denied, Shadow: k.shadow})
 	addMetadata(&reply, r, constants)
-	return &template{decisions.WithLabelValues(k.policy, verdict(k.denied), string(k.reason)), reply.Template()}
+	return &template{decisions.get(k.policy, verdict(k.denied), k.reason), reply.Template()}
 }

@@ -221,6 +221,20 @@ func (m *Monitor) State() State {
 	return state
 }
 
+// Depth returns how many jobs wait and for how many seconds the oldest has waited, by the
+// newest sample, as the metrics have it: NaN for what is not known. It needs no I/O and no
+// locks.
+func (m *Monitor) Depth() (pending, age float64) {
+	pending, age = math.NaN(), math.NaN()
+	if s := m.newest.Load(); fresh(m.cfg, s, time.Now()) {
+		pending = float64(s.Pending)
+		if s.AgeKnown {
+			age = s.OldestAge.Seconds()
+		}
+	}
+	return pending, age
+}
+
 // View is the queue as requests see it that are judged by the same limits. It never
 // changes: a request that keeps its View is judged by the same limits to its end. It is safe
 // for concurrent use.

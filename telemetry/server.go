@@ -22,13 +22,15 @@ type Server struct {
 	metrics  prometheus.Gatherer
 	ready    *Readiness
 	degraded func() []string
+	page     http.Handler
 	log      *slog.Logger
 }
 
 // NewServer returns a server of the metrics in g and of the state in ready. degraded
-// lists what does not work although the process is ready; /readyz shows it.
-func NewServer(cfg Config, g prometheus.Gatherer, ready *Readiness, degraded func() []string, log *slog.Logger) *Server {
-	return &Server{cfg: cfg, metrics: g, ready: ready, degraded: degraded, log: log}
+// lists what does not work although the process is ready; /readyz shows it. page shows the
+// metrics to people, at /.
+func NewServer(cfg Config, g prometheus.Gatherer, ready *Readiness, degraded func() []string, page http.Handler, log *slog.Logger) *Server {
+	return &Server{cfg: cfg, metrics: g, ready: ready, degraded: degraded, page: page, log: log}
 }
 
 // Run serves on l until ctx ends, then finishes the requests under way and returns nil. It
@@ -70,14 +72,35 @@ func (s *Server) Handler() http.Handler {
 	if s.cfg.MetricsEnabled {
 		h := promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{
 			ErrorLog:            slog.NewLogLogger(s.log.Handler(), slog.LevelError),
-			MaxRequestsInFlight: 4,
+			MaxRequestsInFlight: maxInFlight,
 		})
+		page := bounded(s.page)
 		if s.cfg.BearerToken != "" {
-			h = newToken(s.cfg.BearerToken, s.cfg.BearerTokenFile, s.log).guard(h)
+			token := newToken(s.cfg.BearerToken, s.cfg.BearerTokenFile, s.log)
+			h, page = token.guard(h), token.guardPage(page)
 		}
 		mux.Handle("GET "+s.cfg.MetricsRoute, h)
+		mux.Handle("GET /{$}", page)
 	}
 	return mux
+}
+
+// maxInFlight is how many requests are answered at the same time, of the metrics and of the
+// page each.
+const maxInFlight = 4
+
+// bounded answers 503 to requests that come while maxInFlight others are answered.
+func bounded(next http.Handler) http.Handler {
+	places := make(chan struct{}, maxInFlight)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case places <- struct{}{}:
+			defer func() { <-places }()
+			next.ServeHTTP(w, r)
+		default:
+			http.Error(w, "too many requests at the same time", http.StatusServiceUnavailable)
+		}
+	})
 }
 
 // ReadyAnswer is the body of an answer at [ReadyRoute]. Its status is 200 or 503.

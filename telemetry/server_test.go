@@ -19,7 +19,7 @@ import (
 func newTestServer(cfg Config, ready *Readiness, degraded ...string) *Server {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: "sample", Help: "A sample."}))
-	return NewServer(cfg, reg, ready, func() []string { return degraded }, slog.New(slog.DiscardHandler))
+	return NewServer(cfg, reg, ready, func() []string { return degraded }, testPage, slog.New(slog.DiscardHandler))
 }
 
 func get(h http.Handler, path, authorization string) *httptest.ResponseRecorder {
@@ -70,7 +70,7 @@ func TestRoutes(t *testing.T) {
 		cfg  Config
 		want map[string]int
 	}{
-		"metrics":                {Config{MetricsEnabled: true, MetricsRoute: "/metrics"}, map[string]int{"/metrics": 200, "/healthz": 200, "/readyz": 200, "/": 404}},
+		"metrics":                {Config{MetricsEnabled: true, MetricsRoute: "/metrics"}, map[string]int{"/metrics": 200, "/healthz": 200, "/readyz": 200, "/": 200, "/x": 404}},
 		"own route":              {Config{MetricsEnabled: true, MetricsRoute: "/a/b"}, map[string]int{"/a/b": 200, "/metrics": 404}},
 		"no metrics":             {Config{MetricsRoute: "/metrics"}, map[string]int{"/metrics": 404, "/healthz": 200, "/readyz": 200}},
 		"token only for metrics": {Config{MetricsEnabled: true, MetricsRoute: "/metrics", BearerToken: "x"}, map[string]int{"/metrics": 401, "/healthz": 200, "/readyz": 200}},
@@ -231,3 +231,6 @@ func TestValidate(t *testing.T) {
 		t.Errorf("the error shows the token: %v", errs[0])
 	}
 }
+
+// testPage stands for the page.
+var testPage = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "page") })

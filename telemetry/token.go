@@ -14,8 +14,8 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/internal/condition"
 )
 
-// token is the bearer token that guards the metrics. A token from a file follows the
-// file: each scrape reads it, which costs less than to watch it.
+// token is the bearer token that guards the metrics and the page. A token from a file follows
+// the file: each request reads it, which costs less than to watch it.
 type token struct {
 	file string // empty: the token does not change
 	log  *slog.Logger
@@ -83,15 +83,32 @@ func validToken(s string) error {
 
 // guard lets a request pass if it has the bearer token (RFC 6750).
 func (t *token) guard(next http.Handler) http.Handler {
+	return t.guardBy(bearerOf, `Bearer realm="metrics"`, next)
+}
+
+// guardPage lets a request pass if it has the token as guard wants it, or as the password of
+// any user (RFC 7617), which is what a browser can ask for.
+func (t *token) guardPage(next http.Handler) http.Handler {
+	return t.guardBy(func(r *http.Request) string {
+		if _, password, ok := r.BasicAuth(); ok {
+			return password
+		}
+		return bearerOf(r)
+	}, `Basic realm="refrakt-gate", charset="UTF-8"`, next)
+}
+
+func (t *token) guardBy(tokenOf func(*http.Request) string, challenge string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !t.is(bearer(r.Header.Get("Authorization"))) {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="metrics"`)
+		if !t.is(tokenOf(r)) {
+			w.Header().Set("WWW-Authenticate", challenge)
 			http.Error(w, "unauthorized", http.StatusUnauthorized)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
+
+func bearerOf(r *http.Request) string { return bearer(r.Header.Get("Authorization")) }
 
 // bearer returns the token of an Authorization header. The scheme may be there twice:
 // some scrape configurations name it and have it in the token's file, too.

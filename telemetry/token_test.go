@@ -33,7 +33,7 @@ func TestTokenFile(t *testing.T) {
 	put("1", "s3cret-one\n")
 	var log bytes.Buffer
 	cfg := Config{MetricsEnabled: true, MetricsRoute: "/metrics", BearerToken: "s3cret-one", BearerTokenFile: file}
-	h := NewServer(cfg, prometheus.NewRegistry(), new(Readiness), func() []string { return nil }, slog.New(slog.NewTextHandler(&log, nil))).Handler()
+	h := NewServer(cfg, prometheus.NewRegistry(), new(Readiness), func() []string { return nil }, testPage, slog.New(slog.NewTextHandler(&log, nil))).Handler()
 	want := func(token string, code int) {
 		t.Helper()
 		if got := get(h, "/metrics", "Bearer "+token).Code; got != code {

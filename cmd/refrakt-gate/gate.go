@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -21,6 +22,7 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/policy"
 	"github.com/refrakt-hub/refrakt-gate/quota"
 	"github.com/refrakt-hub/refrakt-gate/telemetry"
+	"github.com/refrakt-hub/refrakt-gate/telemetry/page"
 )
 
 // gate has the parts of the process.
@@ -29,6 +31,7 @@ type gate struct {
 	log       *slog.Logger
 	ready     *telemetry.Readiness
 	telemetry *telemetry.Server
+	page      *page.Page
 	health    *health.Server
 	server    *grpc.Server
 	checks    *authz.Server
@@ -43,6 +46,7 @@ type gate struct {
 	failover     *quota.Failover   // nil: buckets in memory
 	bucketBytes  int64             // of buckets in memory; 0: there are none
 	traces       *telemetry.Traces // nil: no request is traced
+	inForce      atomic.Pointer[page.InForce]
 }
 
 const starting = "starting"
@@ -51,7 +55,8 @@ const starting = "starting"
 func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, error) {
 	g := &gate{cfg: cfg, log: log, ready: new(telemetry.Readiness), health: health.NewServer(), hangups: make(chan os.Signal, 1)}
 	g.ready.Block(starting, "waiting for Redis and the first sample of the queue")
-	g.telemetry = telemetry.NewServer(cfg.Telemetry, reg, g.ready, g.degraded, log)
+	g.page = g.newPage(reg)
+	g.telemetry = telemetry.NewServer(cfg.Telemetry, reg, g.ready, g.degraded, g.page, log)
 	g.setServing(healthpb.HealthCheckResponse_NOT_SERVING)
 
 	if cfg.QueueURL != "" {
@@ -91,6 +96,7 @@ func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, err
 	g.queues = &queues{cfg: cfg, rdb: g.queueRedis, reg: reg, log: log, together: g.limiterRedis == g.queueRedis}
 	in, _ := g.queues.apply(cfg.policies.Queues)
 	g.checks = authz.New(cfg.Authz, authz.Rules{Policies: policy.Compile(cfg.policies), Queues: in}, limiter, traces, reg, log)
+	g.tellPage(cfg.policies)
 	if cfg.PolicyFile != "" {
 		g.reloads = newReloader(cfg, g.put, reg, log)
 	}

@@ -106,6 +106,7 @@ func (g *gate) put(file *policy.File) {
 	in, settle := g.queues.apply(file.Queues)
 	g.checks.Use(authz.Rules{Policies: set, Queues: in})
 	settle()
+	g.tellPage(file)
 }
 
 // reloadInterval is how often POLICY_FILE is looked at.

@@ -18,6 +18,7 @@ import (
 	"github.com/refrakt-hub/refrakt-gate/jobmetrics"
 	"github.com/refrakt-hub/refrakt-gate/policy"
 	"github.com/refrakt-hub/refrakt-gate/quota"
+	"github.com/refrakt-hub/refrakt-gate/telemetry/page"
 )
 
 // queues watches the queues of the policies. Queues come and go with the policies.
@@ -185,6 +186,15 @@ func (q *queues) problems() (lines []string) {
 		}
 	}
 	return lines
+}
+
+// depths is what the charts of the page show of the queues.
+func (q *queues) depths() (all []page.Depth) {
+	for _, w := range q.all() {
+		pending, age := w.monitor.Depth()
+		all = append(all, page.Depth{Queue: w.name, Pending: pending, Age: age})
+	}
+	return all
 }
 
 // all returns the queues by name.

@@ -62,6 +62,9 @@ func serve(ctx context.Context, cfg Config, environ map[string]string, logs io.W
 		defer cancel()
 		return g.telemetry.Run(telemetryCtx, l)
 	})
+	if cfg.Telemetry.MetricsEnabled {
+		telemetryDone.Go(func() error { return g.page.Run(telemetryCtx) })
+	}
 	err = g.serveEnvoy(ctx, environ)
 	if g.traces != nil {
 		g.traces.Stop(ctx)

@@ -1,0 +1,162 @@
+// Package page makes one page for people from what the metrics say: the state of the gate in
+// words, its queues, and what became of the requests of the last minutes.
+package page
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Source is where the page has its contents from. All of its functions may be called by
+// several goroutines at once, and none waits for a network.
+type Source struct {
+	// Metrics has all numbers of the page.
+	Metrics prometheus.Gatherer
+	// Reasons says why the gate is not ready: "stopping: …"; none if it is.
+	Reasons func() []string
+	// Degraded says what does not work as it should although the gate is ready.
+	Degraded func() []string
+	// InForce says what the gate decides by now.
+	InForce func() InForce
+	// Decisions calls each with every counter of decisions. It is there because it is much
+	// cheaper than Metrics: it is called every few seconds.
+	Decisions decisions
+	// Depths is what is known of the queues now, as cheaply.
+	Depths func() []Depth
+	// MetricsRoute is the path of the metrics, for a link.
+	MetricsRoute string
+	// Doubts puts into words what a value of the label about of
+	// refrakt_gate_envoy_doubts_total means.
+	Doubts map[string]string
+}
+
+// InForce is what the gate decides by.
+type InForce struct {
+	// Policies are in the order of the file.
+	Policies []Policy
+	// Queues are the names of the queues in the order of the file.
+	Queues []string
+	// Words says what the policies mean, one line for each part.
+	Words []string
+	// Switches are settings that switch something, with what they say now.
+	Switches []Switch
+}
+
+// Policy is a policy that is in force.
+type Policy struct {
+	Name  string
+	Queue string // empty: none
+}
+
+// Switch is one setting and its value.
+type Switch struct{ Name, Value string }
+
+// Depth is what is known of one queue.
+type Depth struct {
+	Queue   string  // its name
+	Pending float64 // jobs that wait; NaN: not known
+	Age     float64 // of the oldest of them, in seconds; NaN: not known
+}
+
+// Page is an [http.Handler] that serves the page.
+type Page struct {
+	source  Source
+	log     *slog.Logger
+	history *history
+}
+
+// New returns a page. Its charts are empty until Run.
+func New(s Source, log *slog.Logger) *Page {
+	return &Page{source: s, log: log, history: newHistory()}
+}
+
+// Run keeps what the charts show until ctx ends; it returns nil then.
+func (p *Page) Run(ctx context.Context) error {
+	tick := time.NewTicker(slotTime)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			p.tick(now)
+		}
+	}
+}
+
+func (p *Page) tick(now time.Time) {
+	p.history.tick(p.source.InForce().Policies, p.source.Decisions, p.source.Depths())
+	p.history.since(p.troubles(), now)
+}
+
+// troubles is all that is wrong, in words.
+func (p *Page) troubles() []string { return append(p.source.Reasons(), p.source.Degraded()...) }
+
+var (
+	//go:embed page.html
+	document string
+	//go:embed page.css
+	style string
+	//go:embed page.js
+	script string
+
+	//nolint:gosec // style and script are constants; everything else is escaped
+	page = template.Must(template.New("page").Funcs(template.FuncMap{
+		"style":  func() template.CSS { return template.CSS(style) },
+		"script": func() template.JS { return template.JS(script) },
+	}).Parse(document))
+
+	// The browser runs and loads nothing but what the page itself has.
+	security = fmt.Sprintf("default-src 'none'; style-src %s; script-src %s; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+		hash(style), hash(script))
+)
+
+// hash is the source expression of Content-Security-Policy for an inline element.
+func hash(content string) string {
+	sum := sha256.Sum256([]byte(content))
+	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+}
+
+// ServeHTTP implements [http.Handler].
+func (p *Page) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	var body bytes.Buffer
+	if err := p.write(&body, time.Now()); err != nil {
+		p.log.Error("the page cannot be made", "error", err)
+		http.Error(w, "the page cannot be made; the log says why", http.StatusInternalServerError)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Security-Policy", security)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	if _, err := w.Write(body.Bytes()); err != nil {
+		p.log.Debug("page not written", "error", err)
+	}
+}
+
+// write writes the page of this moment.
+func (p *Page) write(to *bytes.Buffer, now time.Time) error {
+	families, err := p.source.Metrics.Gather()
+	if err != nil {
+		return fmt.Errorf("gather the metrics: %w", err)
+	}
+	if err := page.Execute(to, p.view(newMetrics(families), now)); err != nil {
+		return fmt.Errorf("fill in the page: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,119 @@
+package page
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
+
+// policyView is what became of the requests of one policy, or of several.
+type policyView struct {
+	Name          string
+	Merged        int     // how many policies these are; 0: one
+	Limits, Queue *Number // whether the check is in shadow mode; nil: there is no such check
+	Total         string  // requests of the last minutes
+	Chart         stack
+	Rows          []row
+}
+
+// row is one outcome of requests.
+type row struct {
+	Kind   string // a class of the style sheet
+	Answer string // allowed, passed, 429, 503 or 403
+	Reason string
+	Recent string  // how many there were in the last minutes
+	Ever   *Number // how many there were since the start
+}
+
+// kinds are the kinds of outcomes, in the order of the chart from the ground up.
+var kinds = []string{"allowed", "passed", "k429", "k503", "k403"}
+
+// answers is what a client gets, by kind.
+var answers = map[string]string{"allowed": "allowed", "passed": "let through", "k429": "429", "k503": "503", "k403": "403"}
+
+// kind returns the kind of an outcome. Requests that a shadow mode or a failure mode let
+// through are told apart from those that nothing spoke against.
+func (o outcome) kind() string {
+	switch {
+	case o.verdict == "allow" && slices.Contains([]string{"ok", "exempt", "preflight", "not_guarded"}, o.reason):
+		return "allowed"
+	case o.verdict == "allow":
+		return "passed"
+	case o.reason == "rate_limited" || o.reason == "queue_share":
+		return "k429"
+	case o.reason == "forbidden":
+		return "k403"
+	default:
+		return "k503"
+	}
+}
+
+// maxInShadow is how many checks in shadow mode are named, of policies without a chart.
+const maxInShadow = 50
+
+// policies returns the policies that have a chart, and which checks of others are in shadow
+// mode.
+func (p *Page) policies(m metrics, in InForce) (all []policyView, inShadow []string) {
+	ever := make(map[string]map[outcome]*Number)
+	m.all("refrakt_gate_decisions_total", func(of labels, n *Number) {
+		if ever[of["policy"]] == nil {
+			ever[of["policy"]] = make(map[outcome]*Number)
+		}
+		ever[of["policy"]][outcome{of["verdict"], of["reason"]}] = n
+	})
+	shadow := make(map[[2]string]*Number)
+	m.all("refrakt_gate_shadow_active", func(of labels, n *Number) {
+		n.Text = "enforced"
+		if n.Value == 1 {
+			n.Text = "shadow mode"
+		}
+		shadow[[2]string{of["policy"], of["check"]}] = n
+	})
+	for _, r := range p.history.recent(m.decisions) {
+		v := policyView{Name: r.Name, Merged: r.Merged, Chart: newStack(r.Bars), Limits: shadow[[2]string{r.Name, "limit"}]}
+		if i := slices.IndexFunc(in.Policies, func(p Policy) bool { return p.Name == r.Name }); i >= 0 && in.Policies[i].Queue != "" {
+			v.Queue = shadow[[2]string{r.Name, "queue"}]
+		}
+		total := 0.0
+		for _, n := range r.Sum {
+			total += n
+		}
+		v.Total = count(total)
+		v.Rows = rows(r, ever[r.Name])
+		switch r.Name {
+		case policyNone, policyUnknown:
+			if len(v.Rows) == 0 {
+				continue
+			}
+		}
+		all = append(all, v)
+	}
+	for _, policy := range in.Policies[min(len(in.Policies), maxTracks):] {
+		for _, check := range []string{"limit", "queue"} {
+			if shadow[[2]string{policy.Name, check}].is(1) {
+				inShadow = append(inShadow, policy.Name+": "+check)
+			}
+		}
+	}
+	if more := len(inShadow) - maxInShadow; more > 0 {
+		inShadow = append(inShadow[:maxInShadow], "and "+count(float64(more))+" more")
+	}
+	return all, inShadow
+}
+
+// rows returns the outcomes that there were, in the order of kinds.
+func rows(r recent, ever map[outcome]*Number) (all []row) {
+	outcomes := slices.Collect(maps.Keys(r.Sum))
+	for o, n := range ever {
+		if _, listed := r.Sum[o]; !listed && n.Value > 0 {
+			outcomes = append(outcomes, o)
+		}
+	}
+	slices.SortFunc(outcomes, func(a, b outcome) int {
+		return cmp.Or(cmp.Compare(slices.Index(kinds, a.kind()), slices.Index(kinds, b.kind())), cmp.Compare(a.reason, b.reason))
+	})
+	for _, o := range outcomes {
+		all = append(all, row{Kind: o.kind(), Answer: answers[o.kind()], Reason: o.reason, Recent: count(r.Sum[o]), Ever: ever[o]})
+	}
+	return all
+}

@@ -1,0 +1,144 @@
+package page
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// view is what the template fills in.
+type view struct {
+	Version    string
+	Now        string
+	Started    *Number
+	Headlines  []headline // at least one
+	Troubles   []shownTrouble
+	Queues     []queueView
+	Policies   []policyView
+	InShadow   []string // checks of policies without a chart
+	Switches   []Switch
+	Reload     *Number // nil: no POLICY_FILE
+	Reloaded   *Number
+	Doubts     []doubt
+	NotGuarded *Number // what refrakt_gate_guards_nothing says
+	Words      []string
+	Metrics    string
+}
+
+// headline says in words how the gate is.
+type headline struct{ Level, Text string }
+
+// The levels of headlines and queues are classes of the style sheet.
+const (
+	levelOK   = "ok"
+	levelNote = "note"
+	levelWarn = "warn"
+	levelBad  = "bad"
+)
+
+type shownTrouble struct{ Text, Since, For string }
+
+// doubt is a warning about Envoy's settings.
+type doubt struct {
+	About string
+	Count *Number
+	Words string
+}
+
+func (p *Page) view(m metrics, now time.Time) view {
+	in := p.source.InForce()
+	v := view{
+		Now: clock(now, now), Switches: in.Switches, Words: in.Words,
+		Metrics: strings.TrimPrefix(p.source.MetricsRoute, "/"),
+		Started: m.get("process_start_time_seconds", nil, func(at float64) string {
+			return seconds(max(0, float64(now.UnixMilli())/1000-at))
+		}),
+		NotGuarded: m.get("refrakt_gate_guards_nothing", nil, yesNo),
+		Reload: m.get("refrakt_gate_policy_reload_successful", nil, func(ok float64) string {
+			if ok == 1 {
+				return "in force"
+			}
+			return "has a mistake; what was in force remains in force"
+		}),
+		Reloaded: m.get("refrakt_gate_policy_reload_success_timestamp_seconds", nil, func(at float64) string {
+			return clock(time.UnixMilli(int64(at*1000)), now)
+		}),
+	}
+	m.all("refrakt_gate_build_info", func(of labels, _ *Number) { v.Version = of["version"] })
+	reasons, degraded := p.source.Reasons(), p.source.Degraded()
+	for _, t := range p.history.since(append(reasons, degraded...), now) {
+		v.Troubles = append(v.Troubles, shownTrouble{t.Text, clock(t.Since, now), seconds(max(0, now.Sub(t.Since).Seconds()))})
+	}
+	v.Queues = p.queues(m, in)
+	v.Policies, v.InShadow = p.policies(m, in)
+	m.all("refrakt_gate_envoy_doubts_total", func(of labels, n *Number) {
+		if n.Value > 0 {
+			v.Doubts = append(v.Doubts, doubt{of["about"], n, p.source.Doubts[of["about"]]})
+		}
+	})
+	v.Headlines = headlines(reasons, degraded, v.Queues, shadowed(m))
+	return v
+}
+
+func yesNo(n float64) string {
+	if n == 0 {
+		return "no"
+	}
+	return "yes"
+}
+
+// shadowed is how many checks are in shadow mode.
+func shadowed(m metrics) (n int) {
+	m.all("refrakt_gate_shadow_active", func(_ labels, on *Number) {
+		if on.Value == 1 {
+			n++
+		}
+	})
+	return n
+}
+
+// headlines says how the gate is, the worst first.
+func headlines(reasons, degraded []string, queues []queueView, shadowed int) (all []headline) {
+	add := func(level, format string, args ...any) {
+		text := fmt.Sprintf(format, args...)
+		all = append(all, headline{level, strings.ToUpper(text[:1]) + text[1:]})
+	}
+	for _, reason := range reasons {
+		if strings.HasPrefix(reason, "stopping: ") {
+			add(levelBad, "%s", reason)
+		} else {
+			add(levelBad, "not ready: %s", reason)
+		}
+	}
+	if len(degraded) == 1 {
+		add(levelWarn, "degraded: %s", degraded[0])
+	} else if len(degraded) > 1 {
+		add(levelWarn, "degraded: %d things do not work as they should", len(degraded))
+	}
+	for _, q := range queues {
+		name := "the queue"
+		if len(queues) > 1 {
+			name = "queue " + q.Name
+		}
+		switch word := q.State; {
+		case q.Level == levelOK || q.Level == levelNote:
+		case !q.Enforced:
+			add(levelNote, "%s is %s, but in shadow mode: requests pass", name, word)
+		case q.ReserveUsedUp.is(0):
+			add(levelWarn, "%s is %s for callers without reserved places: their new jobs get 503", name, word)
+		default:
+			add(levelBad, "%s is %s: new jobs get 503", name, word)
+		}
+	}
+	if len(all) == 0 {
+		add(levelOK, "healthy")
+	}
+	if shadowed > 0 {
+		add(levelNote, "checks in shadow mode, which deny nothing: %d", shadowed)
+	}
+	level := func(h headline) int { return slices.Index([]string{levelBad, levelWarn, levelOK, levelNote}, h.Level) }
+	slices.SortStableFunc(all, func(a, b headline) int { return cmp.Compare(level(a), level(b)) })
+	return all
+}

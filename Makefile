@@ -9,12 +9,12 @@ VENV := .venv
 BENCH_VENV := bench/.venv
 LINT_VENV := tools/.venv
 
-.PHONY: help setup envoys redis prometheus build release run demo test load chaos soak containers bench bench-check fuzz lint generate clean ci
+.PHONY: help setup envoys redis prometheus chromium build release run demo test load chaos soak containers bench bench-check fuzz lint generate clean ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(VENV)/installed $(LINT_VENV)/installed envoys redis prometheus ## Fetch what tests and demo need: Envoy, the example API's packages, redis-server, prometheus, linters
+setup: $(VENV)/installed $(LINT_VENV)/installed envoys redis prometheus chromium ## Fetch what tests and demo need: Envoy, the example API's packages, redis-server, prometheus, chromium, linters
 
 $(VENV)/installed: examples/requirements-dev.txt examples/api/requirements.txt scripts/venv.sh
 	scripts/venv.sh $(VENV) examples/requirements-dev.txt
@@ -36,6 +36,9 @@ redis:
 
 prometheus:
 	@scripts/prometheus.sh
+
+chromium:
+	@scripts/chromium.sh
 
 build: ## Build bin/refrakt-gate
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/refrakt-gate ./cmd/refrakt-gate

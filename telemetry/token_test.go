@@ -2,10 +2,14 @@ package telemetry
 
 import (
 	"bytes"
+	"encoding/base64"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -36,8 +40,10 @@ func TestTokenFile(t *testing.T) {
 	h := NewServer(cfg, prometheus.NewRegistry(), new(Readiness), func() []string { return nil }, testPage, slog.New(slog.NewTextHandler(&log, nil))).Handler()
 	want := func(token string, code int) {
 		t.Helper()
-		if got := get(h, "/metrics", "Bearer "+token).Code; got != code {
-			t.Errorf("token %q: %d, want %d", token, got, code)
+		for path, authorization := range map[string]string{"/metrics": "Bearer " + token, "/": basic("anybody", token)} {
+			if got := get(h, path, authorization).Code; got != code {
+				t.Errorf("%s with the token %q: %d, want %d", path, token, got, code)
+			}
 		}
 	}
 	want("s3cret-one", 200)
@@ -62,5 +68,84 @@ func TestTokenFile(t *testing.T) {
 	}
 	if strings.Contains(log.String(), "s3cret") {
 		t.Errorf("the log shows a token:\n%s", &log)
+	}
+}
+
+// basic is an Authorization header as a browser sends it.
+func basic(user, password string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
+}
+
+// TestPageToken: a browser gives the token as the password of any user. The metrics take it as a
+// bearer token only.
+func TestPageToken(t *testing.T) {
+	h := newTestServer(Config{MetricsEnabled: true, MetricsRoute: "/metrics", BearerToken: "s3:cret"}, new(Readiness)).Handler()
+	for authorization, want := range map[string]int{
+		"":                          401,
+		"Basic":                     401,
+		"Basic s3:cret":             401,
+		basic("s3:cret", ""):        401,
+		basic("any", ""):            401,
+		basic("any", "s3"):          401,
+		basic("any", "s3:cretx"):    401,
+		basic("any", "s3:cret"):     200,
+		basic("", "s3:cret"):        200,
+		basic("mé", "s3:cret"):      200,
+		"Bearer s3:cret":            200,
+		"Bearer wrong":              401,
+		"Bearer " + basic("a", "b"): 401,
+	} {
+		w := get(h, "/", authorization)
+		if w.Code != want || (w.Body.String() == "page") != (want == 200) {
+			t.Errorf("Authorization %q: %d %s, want %d", authorization, w.Code, w.Body, want)
+		}
+		challenge := w.Header().Get("WWW-Authenticate")
+		if want == 401 && challenge != `Basic realm="refrakt-gate", charset="UTF-8"` || want == 200 && challenge != "" {
+			t.Errorf("Authorization %q: WWW-Authenticate %q", authorization, challenge)
+		}
+	}
+	if got := get(h, "/metrics", basic("any", "s3:cret")).Code; got != 401 {
+		t.Errorf("the metrics with a password: %d, want 401", got)
+	}
+}
+
+// TestPageMethods: nothing but GET and HEAD reaches the page, and no path but its own.
+func TestPageMethods(t *testing.T) {
+	h := newTestServer(Config{MetricsEnabled: true, MetricsRoute: "/metrics"}, new(Readiness)).Handler()
+	for request, want := range map[string]int{
+		"GET /": 200, "HEAD /": 200, "GET /?a=b": 200, "POST /": 405, "PUT /": 405, "DELETE /": 405, "OPTIONS /": 405, "GET /index.html": 404,
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(method, path, nil))
+		if w.Code != want {
+			t.Errorf("%s: %d, want %d", request, w.Code, want)
+		}
+	}
+	if got := get(newTestServer(Config{MetricsRoute: "/metrics"}, new(Readiness)).Handler(), "/", "").Code; got != 404 {
+		t.Errorf("without metrics: %d, want 404", got)
+	}
+}
+
+// TestPageIsBounded: at most 4 pages are made at the same time.
+func TestPageIsBounded(t *testing.T) {
+	hold, held := make(chan struct{}), make(chan struct{})
+	h := bounded(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		held <- struct{}{}
+		<-hold
+	}))
+	var asking sync.WaitGroup
+	for range maxInFlight {
+		asking.Go(func() { get(h, "/", "") })
+		<-held
+	}
+	if got := get(h, "/", "").Code; got != 503 {
+		t.Errorf("one more: %d, want 503", got)
+	}
+	close(hold)
+	asking.Wait()
+	go func() { <-held }()
+	if got := get(h, "/", "").Code; got != 200 {
+		t.Errorf("afterwards: %d, want 200", got)
 	}
 }

@@ -100,10 +100,12 @@ type recent struct {
 	Sum    counts
 }
 
-// recent returns the last minutes up to now, for which decisions has the counters.
-func (h *history) recent(decisions decisions) []recent {
+// recent returns the last minutes of these policies up to now, for which decisions has the
+// counters.
+func (h *history) recent(policies []Policy, decisions decisions) []recent {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.tracks.follow(policies)
 	now := h.tracks.sum(decisions)
 	all := make([]recent, 0, len(h.tracks.list))
 	for _, t := range h.tracks.list {

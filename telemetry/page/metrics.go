@@ -49,54 +49,64 @@ func (n *Number) value() float64 {
 // is says that there is such a number, and what it is.
 func (n *Number) is(value float64) bool { return n != nil && n.Value == value }
 
-// get returns the number of a series, in the form of text; nil if there is no such series.
-func (m metrics) get(name string, of labels, text func(float64) string) *Number {
-	for _, series := range m[name].GetMetric() {
-		if have := labelsOf(series); maps.Equal(have, of) {
-			return number(name, have, series, text)
-		}
-	}
-	return nil
+// series is one series of a family.
+type series struct {
+	name  string
+	of    labels
+	value float64
 }
 
-// all calls each with every series of a family.
-func (m metrics) all(name string, each func(labels, *Number)) {
-	for _, series := range m[name].GetMetric() {
-		have := labelsOf(series)
-		each(have, number(name, have, series, count))
+// all calls each with every series of a family. Only those of counters and gauges have a
+// value.
+func (m metrics) all(name string, each func(series)) {
+	for _, metric := range m[name].GetMetric() {
+		of := make(labels, len(metric.GetLabel()))
+		for _, pair := range metric.GetLabel() {
+			of[pair.GetName()] = pair.GetValue()
+		}
+		each(series{name, of, metric.GetGauge().GetValue() + metric.GetCounter().GetValue()}) // one of them is 0
 	}
+}
+
+// get returns the number of a series in the form of text; nil if there is no such series.
+func (m metrics) get(name string, of labels, text func(float64) string) (n *Number) {
+	m.all(name, func(s series) {
+		if maps.Equal(s.of, of) {
+			n = s.number(text)
+		}
+	})
+	return n
 }
 
 // decisions calls each with every counter of decisions.
 func (m metrics) decisions(each func(policy, verdict, reason string, n float64)) {
-	m.all("refrakt_gate_decisions_total", func(of labels, n *Number) {
-		each(of["policy"], of["verdict"], of["reason"], n.Value)
+	m.all("refrakt_gate_decisions_total", func(s series) {
+		each(s.of["policy"], s.of["verdict"], s.of["reason"], s.value)
 	})
 }
 
-func labelsOf(series *dto.Metric) labels {
-	of := make(labels, len(series.GetLabel()))
-	for _, pair := range series.GetLabel() {
-		of[pair.GetName()] = pair.GetValue()
-	}
-	return of
-}
-
-func number(name string, of labels, series *dto.Metric, text func(float64) string) *Number {
-	value := series.GetGauge().GetValue() // 0 of another kind
-	if series.GetCounter() != nil {
-		value = series.GetCounter().GetValue()
-	}
-	n := &Number{Series: name, Value: value, Text: unknown}
-	if len(of) > 0 {
-		pairs := make([]string, 0, len(of))
-		for _, label := range slices.Sorted(maps.Keys(of)) {
-			pairs = append(pairs, fmt.Sprintf("%s=%q", label, of[label]))
+// number returns the value in the form of text.
+func (s series) number(text func(float64) string) *Number {
+	n := &Number{Series: s.name, Value: s.value, Text: unknown}
+	if len(s.of) > 0 {
+		pairs := make([]string, 0, len(s.of))
+		for _, label := range slices.Sorted(maps.Keys(s.of)) {
+			pairs = append(pairs, fmt.Sprintf("%s=%q", label, s.of[label]))
 		}
 		n.Series += "{" + strings.Join(pairs, ",") + "}"
 	}
 	if n.Known() {
-		n.Text = text(value)
+		n.Text = text(s.value)
 	}
 	return n
+}
+
+// check is a check of a policy: limit or queue.
+type check struct{ policy, name string }
+
+// shadows returns 1 for the checks that are in shadow mode, and 0 for the others.
+func (m metrics) shadows() map[check]series {
+	shadows := make(map[check]series)
+	m.all("refrakt_gate_shadow_active", func(s series) { shadows[check{s.of["policy"], s.of["check"]}] = s })
+	return shadows
 }

@@ -53,26 +53,35 @@ const maxInShadow = 50
 
 // policies returns the policies that have a chart, and which checks of others are in shadow
 // mode.
-func (p *Page) policies(m metrics, in InForce) (all []policyView, inShadow []string) {
-	ever := make(map[string]map[outcome]*Number)
-	m.all("refrakt_gate_decisions_total", func(of labels, n *Number) {
-		if ever[of["policy"]] == nil {
-			ever[of["policy"]] = make(map[outcome]*Number)
+func (p *Page) policies(m metrics, in InForce, shadows map[check]series) (all []policyView, inShadow []string) {
+	tracks := p.history.recent(in.Policies, m.decisions)
+	ever := make(map[string]map[outcome]series, len(tracks))
+	for _, r := range tracks {
+		if r.Merged == 0 {
+			ever[r.Name] = make(map[outcome]series)
 		}
-		ever[of["policy"]][outcome{of["verdict"], of["reason"]}] = n
-	})
-	shadow := make(map[[2]string]*Number)
-	m.all("refrakt_gate_shadow_active", func(of labels, n *Number) {
-		n.Text = "enforced"
-		if n.Value == 1 {
-			n.Text = "shadow mode"
+	}
+	m.all("refrakt_gate_decisions_total", func(s series) {
+		if counters := ever[s.of["policy"]]; counters != nil {
+			counters[outcome{s.of["verdict"], s.of["reason"]}] = s
 		}
-		shadow[[2]string{of["policy"], of["check"]}] = n
 	})
-	for _, r := range p.history.recent(m.decisions) {
-		v := policyView{Name: r.Name, Merged: r.Merged, Chart: newStack(r.Bars), Limits: shadow[[2]string{r.Name, "limit"}]}
-		if i := slices.IndexFunc(in.Policies, func(p Policy) bool { return p.Name == r.Name }); i >= 0 && in.Policies[i].Queue != "" {
-			v.Queue = shadow[[2]string{r.Name, "queue"}]
+	mode := func(policy, name string) *Number {
+		s, exists := shadows[check{policy, name}]
+		if !exists {
+			return nil
+		}
+		return s.number(func(on float64) string {
+			if on == 1 {
+				return "shadow mode"
+			}
+			return "enforced"
+		})
+	}
+	for _, r := range tracks {
+		v := policyView{Name: r.Name, Merged: r.Merged, Chart: newStack(r.Bars), Limits: mode(r.Name, "limit")}
+		if slices.ContainsFunc(in.Policies, func(p Policy) bool { return p.Name == r.Name && p.Queue != "" }) {
+			v.Queue = mode(r.Name, "queue")
 		}
 		total := 0.0
 		for _, n := range r.Sum {
@@ -80,18 +89,14 @@ func (p *Page) policies(m metrics, in InForce) (all []policyView, inShadow []str
 		}
 		v.Total = count(total)
 		v.Rows = rows(r, ever[r.Name])
-		switch r.Name {
-		case policyNone, policyUnknown:
-			if len(v.Rows) == 0 {
-				continue
-			}
+		if len(v.Rows) > 0 || r.Name != policyNone && r.Name != policyUnknown {
+			all = append(all, v)
 		}
-		all = append(all, v)
 	}
 	for _, policy := range in.Policies[min(len(in.Policies), maxTracks):] {
-		for _, check := range []string{"limit", "queue"} {
-			if shadow[[2]string{policy.Name, check}].is(1) {
-				inShadow = append(inShadow, policy.Name+": "+check)
+		for _, name := range []string{"limit", "queue"} {
+			if shadows[check{policy.Name, name}].value == 1 {
+				inShadow = append(inShadow, policy.Name+": "+name)
 			}
 		}
 	}
@@ -102,10 +107,10 @@ func (p *Page) policies(m metrics, in InForce) (all []policyView, inShadow []str
 }
 
 // rows returns the outcomes that there were, in the order of kinds.
-func rows(r recent, ever map[outcome]*Number) (all []row) {
+func rows(r recent, ever map[outcome]series) (all []row) {
 	outcomes := slices.Collect(maps.Keys(r.Sum))
-	for o, n := range ever {
-		if _, listed := r.Sum[o]; !listed && n.Value > 0 {
+	for o, s := range ever {
+		if _, listed := r.Sum[o]; !listed && s.value > 0 {
 			outcomes = append(outcomes, o)
 		}
 	}
@@ -113,7 +118,11 @@ func rows(r recent, ever map[outcome]*Number) (all []row) {
 		return cmp.Or(cmp.Compare(slices.Index(kinds, a.kind()), slices.Index(kinds, b.kind())), cmp.Compare(a.reason, b.reason))
 	})
 	for _, o := range outcomes {
-		all = append(all, row{Kind: o.kind(), Answer: answers[o.kind()], Reason: o.reason, Recent: count(r.Sum[o]), Ever: ever[o]})
+		row := row{Kind: o.kind(), Answer: answers[o.kind()], Reason: o.reason, Recent: count(r.Sum[o])}
+		if s, exists := ever[o]; exists {
+			row.Ever = s.number(count)
+		}
+		all = append(all, row)
 	}
 	return all
 }

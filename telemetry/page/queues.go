@@ -25,14 +25,20 @@ type queueView struct {
 }
 
 // queues returns the queues that the metrics have, in the order of the file.
-func (p *Page) queues(m metrics, in InForce) []queueView {
+func (p *Page) queues(m metrics, in InForce, shadows map[check]series) []queueView {
 	var all []queueView
 	seen := make(map[string]bool)
-	m.all("refrakt_gate_queue_state", func(of labels, _ *Number) {
-		if queue, named := of["queue"]; !seen[queue] {
-			seen[queue] = true
-			all = append(all, p.queue(m, in, queue, named))
+	m.all("refrakt_gate_queue_state", func(s series) {
+		queue, named := s.of["queue"]
+		if seen[queue] {
+			return
 		}
+		seen[queue] = true
+		q := p.queue(m, in, queue, named)
+		q.Enforced = slices.ContainsFunc(in.Policies, func(p Policy) bool {
+			return p.Queue == q.Name && shadows[check{p.Name, "queue"}].value == 0
+		})
+		all = append(all, q)
 	})
 	at := func(q queueView) int {
 		if i := slices.Index(in.Queues, q.Name); i >= 0 {
@@ -75,11 +81,6 @@ func (p *Page) queue(m metrics, in InForce, name string, named bool) queueView {
 		if n := m.get("refrakt_gate_queue_state", of, count); n.is(1) {
 			n.Text = state
 			q.State, q.Level, q.StateIs = state, level, n
-		}
-	}
-	for _, policy := range in.Policies {
-		if policy.Queue == name && m.get("refrakt_gate_shadow_active", labels{"check": "queue", "policy": policy.Name}, count).is(0) {
-			q.Enforced = true
 		}
 	}
 	q.PendingBar, q.AgeBar = newGauge(q.Pending.value(), q.Limit.value()), newGauge(q.Age.value(), q.AgeLimit.value())

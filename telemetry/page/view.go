@@ -66,19 +66,24 @@ func (p *Page) view(m metrics, now time.Time) view {
 			return clock(time.UnixMilli(int64(at*1000)), now)
 		}),
 	}
-	m.all("refrakt_gate_build_info", func(of labels, _ *Number) { v.Version = of["version"] })
+	m.all("refrakt_gate_build_info", func(s series) { v.Version = s.of["version"] })
 	reasons, degraded := p.source.Reasons(), p.source.Degraded()
 	for _, t := range p.history.since(append(reasons, degraded...), now) {
 		v.Troubles = append(v.Troubles, shownTrouble{t.Text, clock(t.Since, now), seconds(max(0, now.Sub(t.Since).Seconds()))})
 	}
-	v.Queues = p.queues(m, in)
-	v.Policies, v.InShadow = p.policies(m, in)
-	m.all("refrakt_gate_envoy_doubts_total", func(of labels, n *Number) {
-		if n.Value > 0 {
-			v.Doubts = append(v.Doubts, doubt{of["about"], n, p.source.Doubts[of["about"]]})
+	shadows := m.shadows()
+	v.Queues = p.queues(m, in, shadows)
+	v.Policies, v.InShadow = p.policies(m, in, shadows)
+	m.all("refrakt_gate_envoy_doubts_total", func(s series) {
+		if about := s.of["about"]; s.value > 0 {
+			v.Doubts = append(v.Doubts, doubt{about, s.number(count), p.source.Doubts[about]})
 		}
 	})
-	v.Headlines = headlines(reasons, degraded, v.Queues, shadowed(m))
+	inShadow := 0
+	for _, s := range shadows {
+		inShadow += int(s.value)
+	}
+	v.Headlines = headlines(reasons, degraded, v.Queues, inShadow)
 	return v
 }
 
@@ -89,18 +94,9 @@ func yesNo(n float64) string {
 	return "yes"
 }
 
-// shadowed is how many checks are in shadow mode.
-func shadowed(m metrics) (n int) {
-	m.all("refrakt_gate_shadow_active", func(_ labels, on *Number) {
-		if on.Value == 1 {
-			n++
-		}
-	})
-	return n
-}
-
-// headlines says how the gate is, the worst first.
-func headlines(reasons, degraded []string, queues []queueView, shadowed int) (all []headline) {
+// headlines says how the gate is, the worst first. inShadow is how many checks are in shadow
+// mode.
+func headlines(reasons, degraded []string, queues []queueView, inShadow int) (all []headline) {
 	add := func(level, format string, args ...any) {
 		text := fmt.Sprintf(format, args...)
 		all = append(all, headline{level, strings.ToUpper(text[:1]) + text[1:]})
@@ -125,7 +121,7 @@ func headlines(reasons, degraded []string, queues []queueView, shadowed int) (al
 		switch word := q.State; {
 		case q.Level == levelOK || q.Level == levelNote:
 		case !q.Enforced:
-			add(levelNote, "%s is %s, but in shadow mode: requests pass", name, word)
+			add(levelNote, "%s is %s, but no policy enforces that: requests pass", name, word)
 		case q.ReserveUsedUp.is(0):
 			add(levelWarn, "%s is %s for callers without reserved places: their new jobs get 503", name, word)
 		default:
@@ -135,8 +131,8 @@ func headlines(reasons, degraded []string, queues []queueView, shadowed int) (al
 	if len(all) == 0 {
 		add(levelOK, "healthy")
 	}
-	if shadowed > 0 {
-		add(levelNote, "checks in shadow mode, which deny nothing: %d", shadowed)
+	if inShadow > 0 {
+		add(levelNote, "checks in shadow mode, which deny nothing: %d", inShadow)
 	}
 	level := func(h headline) int { return slices.Index([]string{levelBad, levelWarn, levelOK, levelNote}, h.Level) }
 	slices.SortStableFunc(all, func(a, b headline) int { return cmp.Compare(level(a), level(b)) })

@@ -1,0 +1,293 @@
+package page
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http/httptest"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+)
+
+// gauges are families of gauges, by series: `name` or `name{a="b"}`.
+type gauges map[string]float64
+
+var seriesForm = regexp.MustCompile(`^([a-z_]+)(?:\{(.*)\})?$`)
+
+// Gather implements [prometheus.Gatherer].
+func (g gauges) Gather() (families []*dto.MetricFamily, _ error) {
+	byName := make(map[string]*dto.MetricFamily)
+	for text, value := range g {
+		parts := seriesForm.FindStringSubmatch(text)
+		if byName[parts[1]] == nil {
+			byName[parts[1]] = &dto.MetricFamily{Name: &parts[1]}
+			families = append(families, byName[parts[1]])
+		}
+		metric := &dto.Metric{Gauge: &dto.Gauge{Value: &value}}
+		for pair := range strings.SplitSeq(parts[2], ",") {
+			if name, label, ok := strings.Cut(pair, "="); ok {
+				label = strings.Trim(label, `"`)
+				metric.Label = append(metric.Label, &dto.LabelPair{Name: &name, Value: &label})
+			}
+		}
+		byName[parts[1]].Metric = append(byName[parts[1]].Metric, metric)
+	}
+	return families, nil
+}
+
+// queueGauges are those of one queue in this state.
+func queueGauges(state string, pending, age float64) gauges {
+	g := gauges{
+		"refrakt_queue_pending_jobs": pending, "refrakt_gate_queue_limit_pending_jobs": 40,
+		"refrakt_queue_oldest_pending_seconds": age, "refrakt_gate_queue_limit_age_seconds": 600,
+		"refrakt_queue_running_jobs": 2, "refrakt_gate_queue_live_workers": math.NaN(), "refrakt_gate_queue_drain_jobs_per_second": 0.5,
+		`refrakt_gate_shadow_active{check="limit",policy="run"}`: 0, `refrakt_gate_shadow_active{check="queue",policy="run"}`: 0,
+	}
+	for _, s := range []string{"ok", "full", "slow", "unknown"} {
+		g[`refrakt_gate_queue_state{state="`+s+`"}`] = 0
+	}
+	g[`refrakt_gate_queue_state{state="`+state+`"}`] = 1
+	return g
+}
+
+func testSource(metrics prometheus.Gatherer) Source {
+	none := func() []string { return nil }
+	return Source{
+		Metrics: metrics, Reasons: none, Degraded: none,
+		InForce:   func() InForce { return InForce{Policies: []Policy{{"run", "default"}}, Queues: []string{"default"}} },
+		Decisions: ledger{}.decisions, Depths: func() []Depth { return nil },
+	}
+}
+
+func render(t *testing.T, s Source) string {
+	t.Helper()
+	var out bytes.Buffer
+	if err := New(s, slog.New(slog.DiscardHandler)).write(&out, time.Unix(1_000_000, 0)); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+var headlineForm = regexp.MustCompile(`class="headline (\w+)">([^<]*)<`)
+
+// TestHeadlines: the page begins with what matters most.
+func TestHeadlines(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		reasons, degraded []string
+		gauges            gauges
+		change            func(gauges)
+		want              []string
+	}{
+		"healthy":   {want: []string{"ok Healthy"}, gauges: queueGauges("ok", 1, 1)},
+		"no series": {want: []string{"ok Healthy"}, gauges: gauges{}},
+		"full":      {want: []string{"bad The queue is full: new jobs get 503"}, gauges: queueGauges("full", 40, 1)},
+		"slow":      {want: []string{"bad The queue is slow: new jobs get 503"}, gauges: queueGauges("slow", 4, 601)},
+		"full but for the reserve": {
+			want:   []string{"warn The queue is full for callers without reserved places: their new jobs get 503"},
+			gauges: queueGauges("full", 40, 1), change: func(g gauges) { g["refrakt_gate_queue_reserve_used_up"] = 0 },
+		},
+		"full with the reserve": {
+			want:   []string{"bad The queue is full: new jobs get 503"},
+			gauges: queueGauges("full", 40, 1), change: func(g gauges) { g["refrakt_gate_queue_reserve_used_up"] = 1 },
+		},
+		"full in shadow mode": {
+			want:   []string{"note The queue is full, but no policy enforces that: requests pass", "note Checks in shadow mode, which deny nothing: 1"},
+			gauges: queueGauges("full", 40, 1), change: func(g gauges) { g[`refrakt_gate_shadow_active{check="queue",policy="run"}`] = 1 },
+		},
+		"starting": {want: []string{"bad Not ready: starting: ping Redis"}, reasons: []string{"starting: ping Redis"}, gauges: queueGauges("unknown", math.NaN(), math.NaN())},
+		"stopping while degraded and full": {
+			want:    []string{"bad Stopping: the process was told to stop", "bad The queue is full: new jobs get 503", "warn Degraded: limiter: away"},
+			reasons: []string{"stopping: the process was told to stop"}, degraded: []string{"limiter: away"}, gauges: queueGauges("full", 40, 1),
+		},
+		"degraded twice": {want: []string{"warn Degraded: 2 things do not work as they should"}, degraded: []string{"a", "b"}, gauges: queueGauges("ok", 1, 1)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if tt.change != nil {
+				tt.change(tt.gauges)
+			}
+			s := testSource(tt.gauges)
+			s.Reasons, s.Degraded = func() []string { return tt.reasons }, func() []string { return tt.degraded }
+			body := render(t, s)
+			var got []string
+			for _, m := range headlineForm.FindAllStringSubmatch(body, -1) {
+				got = append(got, m[1]+" "+m[2])
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+			for _, text := range append(tt.reasons, tt.degraded...) {
+				if !strings.Contains(body, `<span class="text">`+text+`</span> <span class="since">since 13:46:40 UTC, for 0 s`) {
+					t.Errorf("no line says since when %q", text)
+				}
+			}
+		})
+	}
+}
+
+// TestUnknownIsNotZero: what is not known, and what does not exist, is called unknown.
+func TestUnknownIsNotZero(t *testing.T) {
+	t.Parallel()
+	body := render(t, testSource(queueGauges("unknown", math.NaN(), math.NaN())))
+	for _, want := range []string{
+		`data-metric="refrakt_queue_pending_jobs" data-value="NaN">unknown<`,
+		`data-metric="refrakt_queue_oldest_pending_seconds" data-value="NaN">unknown<`,
+		`data-metric="refrakt_gate_queue_live_workers" data-value="NaN">unknown<`,
+		`<dt>Age of the sample</dt><dd><b class="number unknown">unknown</b>`,
+		`data-metric="refrakt_gate_queue_drain_jobs_per_second" data-value="0.5">30<`,
+		"nothing is known of the last 10 minutes",
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("no %s", want)
+		}
+	}
+	if strings.Contains(body, `class="gauge`) {
+		t.Error("a value that is not known is drawn")
+	}
+}
+
+// TestMarkup: no text that is not the page's own becomes markup.
+func TestMarkup(t *testing.T) {
+	t.Parallel()
+	const evil = `</script></style><script>alert(1)</script><img src=x onerror=alert(2)>"'` + "`"
+	s := testSource(gauges{`refrakt_gate_build_info{version="<script>"}`: 1})
+	lines := func() []string { return []string{evil} }
+	s.Reasons, s.Degraded, s.MetricsRoute = lines, lines, "/"+evil
+	s.InForce = func() InForce {
+		return InForce{Policies: []Policy{{evil, evil}}, Queues: []string{evil}, Words: lines(), Switches: []Switch{{evil, evil}}}
+	}
+	reg := prometheus.NewRegistry()
+	for _, name := range []string{"refrakt_gate_queue_state", "refrakt_gate_decisions_total", "refrakt_gate_envoy_doubts_total", "refrakt_gate_build_info"} {
+		vec := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: "Markup."}, []string{"queue", "state", "policy", "verdict", "reason", "about", "version"})
+		reg.MustRegister(vec)
+		vec.WithLabelValues(evil, "full", evil, evil, evil, evil, evil).Set(1)
+	}
+	s.Metrics, s.Doubts = reg, map[string]string{evil: evil}
+	body := render(t, s)
+	if n := strings.Count(body, "<script"); n != 1 || strings.Contains(body, "<img") || strings.Count(body, "</style") != 1 {
+		t.Errorf("markup reached the page (%d scripts)", n)
+	}
+}
+
+// TestSecurity: the policy of the page allows its own style and script, and nothing else.
+func TestSecurity(t *testing.T) {
+	t.Parallel()
+	answer := httptest.NewRecorder()
+	New(testSource(gauges{}), slog.New(slog.DiscardHandler)).ServeHTTP(answer, httptest.NewRequest("GET", "/", nil))
+	inline := func(form string) string {
+		parts := regexp.MustCompile(form).FindStringSubmatch(answer.Body.String())
+		if parts == nil {
+			t.Fatalf("nothing is like %s", form)
+		}
+		return hash(parts[1])
+	}
+	want := fmt.Sprintf("default-src 'none'; style-src %s; script-src %s; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+		inline(`(?s)<style>(.*)</style>`), inline(`(?s)<script>(.*)</script>`))
+	for name, want := range map[string]string{
+		"Content-Security-Policy": want, "Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer",
+		"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin",
+	} {
+		if got := answer.Header().Get(name); got != want {
+			t.Errorf("%s: got %s, want %s", name, got, want)
+		}
+	}
+	if body := answer.Body.String(); strings.Contains(body, " style=") || strings.Contains(body, "http://") || strings.Contains(body, "https://") {
+		t.Error("the page has a style attribute, or something from elsewhere")
+	}
+}
+
+func TestText(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ got, want string }{
+		{count(0), "0"}, {count(999), "999"}, {count(1000), "1,000"}, {count(1234567.89), "1,234,567.9"}, {count(-1234), "-1,234"}, {count(1e18), "1e+18"},
+		{seconds(0), "0 s"}, {seconds(0.44), "0.4 s"}, {seconds(9.99), "10 s"}, {seconds(59.9), "59 s"}, {seconds(60), "1 min"}, {seconds(61), "1 min 1 s"},
+		{seconds(3600), "1 h"}, {seconds(3661), "1 h 1 min"}, {seconds(86400 * 3.5), "3 d 12 h"}, {seconds(math.Inf(1)), "+Inf s"},
+		{perMinute(0.25), "15"},
+		{threshold(count)(0), "not checked"}, {threshold(seconds)(600), "of 10 min"},
+	} {
+		if tt.got != tt.want {
+			t.Errorf("got %q, want %q", tt.got, tt.want)
+		}
+	}
+}
+
+// TestCharts: what is drawn stays in its frame, and gaps stay gaps.
+func TestCharts(t *testing.T) {
+	t.Parallel()
+	nan := math.NaN()
+	for _, tt := range []struct {
+		values []float64
+		limit  float64
+		want   line
+	}{
+		{[]float64{nan, nan}, 10, line{Limit: -1}},
+		{[]float64{0, 0, 0}, 0, line{Path: "M0 47L120 47L240 47", Area: "M0 48L0 47L120 47L240 47L240 48Z", Limit: -1, Most: "0"}},
+		{[]float64{5, nan, 20}, 10, line{Path: "M0 36h1M240 3h1", Area: "M0 48L0 36L0 48ZM240 48L240 3L240 48Z", Limit: 25, Most: "20"}},
+	} {
+		if got := newLine(tt.values, tt.limit, count); got != tt.want {
+			t.Errorf("%v: got %+v, want %+v", tt.values, got, tt.want)
+		}
+	}
+	for _, tt := range []struct {
+		value, limit float64
+		want         *gauge
+	}{{nan, 40, nil}, {1, 0, nil}, {10, 40, &gauge{Width: 25}}, {40, 40, &gauge{100, true}}, {400, 40, &gauge{100, true}}} {
+		if got := newGauge(tt.value, tt.limit); (got == nil) != (tt.want == nil) || got != nil && *got != *tt.want {
+			t.Errorf("%v of %v: got %v, want %v", tt.value, tt.limit, got, tt.want)
+		}
+	}
+	var of [bars]counts
+	of[0] = counts{allowed: 2, limited: 1, {"deny", "queue_full"}: 1}
+	of[bars-1] = counts{{"allow", "rate_limited"}: 1, {"deny", "forbidden"}: 1}
+	s := newStack(of)
+	var kinds []string
+	for _, p := range s.Parts {
+		kinds = append(kinds, fmt.Sprint(p.Kind, " ", p.X, " ", p.Height))
+		if p.Y < 0 || p.Y+p.Height > chartHeight+0.01 || p.X+p.Width > chartWidth {
+			t.Errorf("%+v is out of the frame", p)
+		}
+	}
+	if got, want := strings.Join(kinds, ", "), "allowed 0.5 23, k429 0.5 11.5, k503 0.5 11.5, passed 234.5 11.5, k403 234.5 11.5"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if s.Most != "4" || s.Words != "allowed: 2, let through: 1, 429: 1, 503: 1, 403: 1" {
+		t.Errorf("got %q, %q", s.Most, s.Words)
+	}
+}
+
+// TestManyPolicies: the page of a large file has the first policies and sums up the others.
+func TestManyPolicies(t *testing.T) {
+	t.Parallel()
+	source := gateLike(1000)
+	body := render(t, source)
+	if n := strings.Count(body, "<article"); n != maxTracks+1 || !strings.Contains(body, "988 other policies") {
+		t.Errorf("%d policies have a chart", n)
+	}
+	if len(body) > 600_000 {
+		t.Errorf("the page has %d bytes", len(body))
+	}
+}
+
+func BenchmarkPage(b *testing.B) {
+	for _, policies := range []int{2, 1000} {
+		b.Run(fmt.Sprint(policies), func(b *testing.B) {
+			source := gateLike(policies)
+			p := New(source, nil)
+			b.ReportAllocs()
+			for b.Loop() {
+				var out bytes.Buffer
+				if err := p.write(&out, time.Now()); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -83,24 +83,34 @@ func validToken(s string) error {
 
 // guard lets a request pass if it has the bearer token (RFC 6750).
 func (t *token) guard(next http.Handler) http.Handler {
-	return t.guardBy(bearerOf, `Bearer realm="metrics"`, next)
+	challenge := func(*http.Request) string { return `Bearer realm="metrics"` }
+	return t.guardBy(bearerOf, challenge, next)
 }
 
 // guardPage lets a request pass if it has the token as guard wants it, or as the password of
-// any user (RFC 7617), which is what a browser can ask for.
+// any user (RFC 7617), which is what a browser can ask for. A browser does not ask while the
+// page refreshes itself: the page says then that the token is another one.
 func (t *token) guardPage(next http.Handler) http.Handler {
-	return t.guardBy(func(r *http.Request) string {
+	given := func(r *http.Request) string {
 		if _, password, ok := r.BasicAuth(); ok {
 			return password
 		}
 		return bearerOf(r)
-	}, `Basic realm="refrakt-gate", charset="UTF-8"`, next)
+	}
+	challenge := func(r *http.Request) string {
+		if r.Header.Get("X-Requested-With") != "" {
+			return `Bearer realm="refrakt-gate"`
+		}
+		return `Basic realm="refrakt-gate", charset="UTF-8"`
+	}
+	return t.guardBy(given, challenge, next)
 }
 
-func (t *token) guardBy(tokenOf func(*http.Request) string, challenge string, next http.Handler) http.Handler {
+// guardBy lets a request pass if what it has given is the token.
+func (t *token) guardBy(given, challenge func(*http.Request) string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !t.is(tokenOf(r)) {
-			w.Header().Set("WWW-Authenticate", challenge)
+		if !t.is(given(r)) {
+			w.Header().Set("WWW-Authenticate", challenge(r))
 			http.Error(w, "unauthorized", http.StatusUnauthorized)
 			return
 		}

@@ -104,6 +104,13 @@ func TestPageToken(t *testing.T) {
 			t.Errorf("Authorization %q: WWW-Authenticate %q", authorization, challenge)
 		}
 	}
+	refresh := httptest.NewRequest(http.MethodGet, "/", nil)
+	refresh.Header.Set("X-Requested-With", "fetch")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, refresh)
+	if challenge := w.Header().Get("WWW-Authenticate"); w.Code != 401 || challenge != `Bearer realm="refrakt-gate"` {
+		t.Errorf("a refresh has a browser ask for a password: %d %q", w.Code, challenge)
+	}
 	if got := get(h, "/metrics", basic("any", "s3:cret")).Code; got != 401 {
 		t.Errorf("the metrics with a password: %d, want 401", got)
 	}

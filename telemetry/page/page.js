@@ -5,7 +5,7 @@ async function refresh() {
   let trouble = "No answer";
   try {
     const url = new URL(location.pathname, location.origin);
-    const answer = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(4000) });
+    const answer = await fetch(url, { cache: "no-store", headers: { "X-Requested-With": "fetch" }, signal: AbortSignal.timeout(4000) });
     if (answer.ok) {
       const next = new DOMParser().parseFromString(await answer.text(), "text/html");
       for (const open of document.querySelectorAll("details")) {

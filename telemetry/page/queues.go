@@ -61,7 +61,7 @@ func (p *Page) queue(m metrics, in InForce, name string, named bool) queueView {
 	get := func(metric string, text func(float64) string) *Number { return m.get(metric, label, text) }
 	q := queueView{
 		Name:          name,
-		Level:         levelNote,
+		Level:         levelWarn,
 		Pending:       get("refrakt_queue_pending_jobs", count),
 		Limit:         get("refrakt_gate_queue_limit_pending_jobs", threshold(count)),
 		Age:           get("refrakt_queue_oldest_pending_seconds", seconds),
@@ -75,7 +75,7 @@ func (p *Page) queue(m metrics, in InForce, name string, named bool) queueView {
 		ReserveUsedUp: get("refrakt_gate_queue_reserve_used_up", yesNo),
 		Unused:        get("refrakt_gate_queue_unused", yesNo),
 	}
-	for state, level := range map[string]string{"ok": levelOK, "full": levelBad, "slow": levelBad, unknown: levelNote} {
+	for state, level := range map[string]string{"ok": levelOK, "full": levelBad, "slow": levelBad, unknown: levelWarn} {
 		of := maps.Clone(label)
 		of["state"] = state
 		if n := m.get("refrakt_gate_queue_state", of, count); n.is(1) {

@@ -119,7 +119,7 @@ func headlines(reasons, degraded []string, queues []queueView, inShadow int) (al
 			name = "queue " + q.Name
 		}
 		switch word := q.State; {
-		case q.Level == levelOK || q.Level == levelNote:
+		case word != "full" && word != "slow":
 		case !q.Enforced:
 			add(levelNote, "%s is %s, but no policy enforces that: requests pass", name, word)
 		case q.ReserveUsedUp.is(0):

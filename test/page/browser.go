@@ -183,8 +183,9 @@ type Seen struct {
 	Troubles  []string            `json:"troubles"`
 	Numbers   []Number            `json:"numbers"`
 	Queues    []string            `json:"queues"`
-	Rows      map[string][]string `json:"rows"` // of the policies: answer, of the last minutes, since the start
-	Lost      string              `json:"lost"` // what says that the page is old; empty if it is not
+	Rows      map[string][]string `json:"rows"`  // of the policies: answer, of the last minutes, since the start
+	Names     map[string][]string `json:"names"` // what a number is called, with its series
+	Lost      string              `json:"lost"`  // what says that the page is old; empty if it is not
 	Old       bool                `json:"old"`
 	Text      string              `json:"text"`
 }
@@ -199,8 +200,9 @@ type Number struct {
 const look = `(() => {
 	const texts = (q, of = document) => [...of.querySelectorAll(q)].map(e => e.textContent.trim());
 	const lost = document.getElementById("lost");
+	const named = [...document.querySelectorAll("figure, dl > div")].map(e => [e.querySelector("figcaption, dt").textContent, [...e.querySelectorAll("[data-metric]")].map(n => n.dataset.metric)]);
 	return {
-		headlines: texts(".headline"), troubles: texts(".troubles .text"), queues: texts(".queue h2 .given"), text: document.body.innerText,
+		names: Object.fromEntries(named), headlines: texts(".headline"), troubles: texts(".troubles .text"), queues: texts(".queue h2 .given"), text: document.body.innerText,
 		lost: lost.checkVisibility() ? lost.textContent : "", old: getComputedStyle(document.querySelector("main")).opacity < 1,
 		numbers: [...document.querySelectorAll("[data-metric]")].filter(e => e.checkVisibility()).map(e => ({series: e.dataset.metric, value: e.dataset.value, text: e.textContent})),
 		rows: Object.fromEntries([...document.querySelectorAll("[data-policy]")].map(p => [p.dataset.policy, [...p.querySelectorAll("tbody tr")].map(r => texts("th, td", r).join(" | "))])),

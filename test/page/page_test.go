@@ -39,6 +39,16 @@ var shown = []string{
 	`refrakt_gate_envoy_doubts_total{about="client_ip_header"}`,
 }
 
+// names is what the numbers of a queue are called.
+var names = map[string][]string{
+	"Jobs that wait":    {"refrakt_queue_pending_jobs", "refrakt_gate_queue_limit_pending_jobs"},
+	"Age of the oldest": {"refrakt_queue_oldest_pending_seconds", "refrakt_gate_queue_limit_age_seconds"},
+	"Leave per minute":  {"refrakt_gate_queue_drain_jobs_per_second"},
+	"Live workers":      {"refrakt_gate_queue_live_workers"},
+	"Running jobs":      {"refrakt_queue_running_jobs"},
+	"Age of the sample": {"refrakt_gate_queue_sample_age_seconds"},
+}
+
 // TestPageShowsMetrics: what a person sees is what a scrape has, and what the browser loads is the page alone.
 func TestPageShowsMetrics(t *testing.T) {
 	t.Parallel()
@@ -91,6 +101,11 @@ func TestPageShowsMetrics(t *testing.T) {
 	for _, want := range shown {
 		if !slices.Contains(series, want) {
 			t.Errorf("the page does not have %s", want)
+		}
+	}
+	for name, want := range names {
+		if !slices.Equal(seen.Names[name], want) {
+			t.Errorf("%s shows %v, want %v", name, seen.Names[name], want)
 		}
 	}
 	// The gate is younger than 10 minutes, so all that it has decided is of the last minutes.

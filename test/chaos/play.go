@@ -122,6 +122,7 @@ func (w *World) Play(tb testing.TB, f Fault, pace Pace) Figures {
 		pairs = asksNobody(tb, w.Gates[0], over)
 	}
 	open, before := time.Now(), w.checks(tb)
+	w.lookAtPages(tb)
 	if !f.Itself {
 		pace(tb, tr)
 		out.Pairs = pairs()
@@ -143,6 +144,7 @@ func (w *World) Play(tb testing.TB, f Fault, pace Pace) Figures {
 	})
 	w.awaitAnswers(tb)
 	out.Recovered = time.Since(healed)
+	w.lookAtPages(tb)
 	pace(tb, tr)
 	tr.end()
 	ended := time.Now()

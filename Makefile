@@ -9,7 +9,7 @@ VENV := .venv
 BENCH_VENV := bench/.venv
 LINT_VENV := tools/.venv
 
-.PHONY: help setup envoys redis prometheus chromium build release run demo test load chaos soak containers bench bench-check fuzz lint generate clean ci
+.PHONY: help setup envoys redis prometheus chromium build release run demo test load chaos soak screenshots containers bench bench-check fuzz lint generate clean ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,10 +52,10 @@ run: $(VENV)/installed ## Start Envoy, gate and example API on fixed ports; no R
 demo: $(VENV)/installed redis ## Play allowed, 429, 503, recovery, a fair share and why a caller was refused, with Redis and SAQ, and check every answer
 	@cd test && go build -o ../bin/demo ./demo && exec ../bin/demo demo
 
-test: setup ## Run all tests: unit, bucket stores on a real Redis, end to end on real Envoy, Redis, SAQ, FastAPI, Prometheus
+test: setup ## Run all tests: unit, bucket stores on a real Redis, end to end on real Envoy, Redis, SAQ, FastAPI, Prometheus, Chromium
 	go vet ./...
 	go test -race -shuffle=on ./...
-	cd test && go vet -tags load,chaos,containers ./... && go test -race -shuffle=on ./...
+	cd test && go vet -tags load,chaos,containers,screenshots ./... && go test -race -shuffle=on ./...
 	cd test/kubernetes && go vet ./... && go test -shuffle=on ./...
 	cd bench && go vet ./... && go test -race -shuffle=on ./...
 
@@ -67,6 +67,9 @@ chaos: setup ## Break what the gate depends on, under traffic, and write a repor
 
 soak: setup ## Break Redis over and over for 10 minutes (SOAK=10m); exit 1 if the gate grows
 	cd test && SOAK='$(SOAK)' go test -tags chaos -run '^TestSoak$$' -count=1 -timeout 60m -v ./chaos
+
+screenshots: setup ## Take the pictures of docs/page.md, of real gates after 10 minutes of requests
+	cd test && go test -tags screenshots -run '^TestScreenshots$$' -count=1 -timeout 20m -parallel 3 ./page -into '$(CURDIR)/docs/page'
 
 containers: $(VENV)/installed ## Play images and docker-compose.yml on a container engine of its own, as root (BASES=registry pulls the real base images); exit 1 if an expectation fails
 	@scripts/containers.sh $(if $(BASES),slirp4netns,mmdebstrap)
@@ -90,7 +93,7 @@ fuzz: ## Run each fuzz target for a number of executions (FUZZ=300000x) or a tim
 
 lint: $(LINT_VENV)/installed ## Run golangci-lint and buf, and actionlint, zizmor and check-jsonschema on .github
 	$(GOTOOL) golangci-lint run ./...
-	cd test && $(GOTOOL) golangci-lint run --build-tags load,chaos,containers ./...
+	cd test && $(GOTOOL) golangci-lint run --build-tags load,chaos,containers,screenshots ./...
 	cd test/kubernetes && $(GOTOOL) golangci-lint run ./...
 	cd bench && $(GOTOOL) golangci-lint run ./...
 	cd proto && $(GOTOOL) buf lint

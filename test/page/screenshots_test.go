@@ -5,6 +5,7 @@ package page
 import (
 	"context"
 	"flag"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/refrakt-hub/refrakt-gate/internal/polltest"
 	"github.com/refrakt-hub/refrakt-gate/internal/redistest"
 	"github.com/refrakt-hub/refrakt-gate/test/e2e"
 )
@@ -28,12 +30,13 @@ func TestScreenshots(t *testing.T) {
 	for name, gate := range map[string]struct {
 		perSecond float64 // requests to /run
 		breaks    bool    // Redis is killed when most of the time is over
+		fills     bool    // at the end, jobs come past the gate
 		want      string
 		pictures  []picture
 	}{
-		"healthy":  {perSecond: 0.9, want: "Healthy", pictures: []picture{{"healthy", "light", 1100}, {"phone", "dark", 390}}},
-		"full":     {perSecond: 1.8, want: "The queue is full: new jobs get 503", pictures: []picture{{"full", "light", 1100}}},
-		"degraded": {perSecond: 0.9, breaks: true, want: "Degraded: 3 things do not work as they should", pictures: []picture{{"degraded", "light", 1100}}},
+		"healthy":  {perSecond: 0.9, want: "Healthy", pictures: []picture{{"healthy", "light", 1100, false}, {"phone", "dark", 390, true}}},
+		"full":     {perSecond: 1.8, fills: true, want: "The queue is full: new jobs get 503", pictures: []picture{{"full", "light", 1100, false}}},
+		"degraded": {perSecond: 0.9, breaks: true, want: "Degraded: 3 things do not work as they should", pictures: []picture{{"degraded", "light", 1100, false}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -43,12 +46,19 @@ func TestScreenshots(t *testing.T) {
 				s.Redis.Kill()
 			}
 			send(t, s, gate.perSecond, *last*3/10)
+			if gate.fills {
+				s.Enqueue(t, e2e.Jobs{Count: 40, Seconds: 4})
+			}
 			for _, p := range gate.pictures {
 				tab := Open(t, addressOf(s.Gates[0]), p.width, 800)
 				tab.Do(t, prefer(p.scheme))
-				if got := tab.Look(t).Headlines; got[0] != gate.want {
-					t.Errorf("the page says %q, want %q", got, gate.want)
-				}
+				polltest.Until(t, 20*time.Second, gate.want, func() error {
+					if got := tab.Look(t).Headlines; got[0] != gate.want {
+						tab.Refresh(t)
+						return fmt.Errorf("the page says %q", got)
+					}
+					return nil
+				})
 				take(t, tab, p)
 			}
 		})
@@ -70,13 +80,25 @@ func startStack(t *testing.T) *e2e.Stack {
 type picture struct {
 	name, scheme string
 	width        int64
+	whole        bool // down to the end of the page
+}
+
+func screenshot(whole bool) chromedp.Action[[]byte] {
+	if whole {
+		return chromedp.FullScreenshot(100)
+	}
+	return chromedp.CaptureScreenshot()
 }
 
 func take(t *testing.T, tab *Tab, p picture) {
 	t.Helper()
+	if !p.whole { // the rest says what is set
+		end := Ask[float64](t, tab, `document.querySelector(".cards").closest("section").getBoundingClientRect().bottom`)
+		tab.Do(t, chromedp.EmulateViewport(p.width, int64(end)+16))
+	}
 	ctx, cancel := context.WithTimeout(tab.ctx, 30*time.Second)
 	defer cancel()
-	png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+	png, err := chromedp.Run(ctx, screenshot(p.whole))
 	if err != nil {
 		t.Fatal(err)
 	}

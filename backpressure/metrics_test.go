@@ -1,6 +1,7 @@
 package backpressure
 
 import (
+	"fmt"
 	"log/slog"
 	"net/http/httptest"
 	"strings"
@@ -107,6 +108,12 @@ func wantMetrics(t *testing.T, s *snapshot, want string) {
 		s.applyThresholds(m.inForce.Load(), nil)
 		m.newest.Store(s)
 		m.publish()
+	}
+	pending, age := m.Depth()
+	for name, got := range map[string]float64{"refrakt_queue_pending_jobs": pending, "refrakt_queue_oldest_pending_seconds": age} {
+		if line := fmt.Sprintf("\n%s %v\n", name, got); !strings.Contains(want, line) {
+			t.Errorf("Depth says%swant\n%s", line, want)
+		}
 	}
 	answer := httptest.NewRecorder()
 	promhttp.HandlerFor(reg, promhttp.HandlerOpts{}).ServeHTTP(answer, httptest.NewRequest("GET", "/", nil))

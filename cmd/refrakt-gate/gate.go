@@ -47,6 +47,8 @@ type gate struct {
 	bucketBytes  int64             // of buckets in memory; 0: there are none
 	traces       *telemetry.Traces // nil: no request is traced
 	inForce      atomic.Pointer[page.InForce]
+
+	switchesBroken atomic.Bool // SWITCHES_FILE has a mistake
 }
 
 const starting = "starting"

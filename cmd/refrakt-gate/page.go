@@ -19,7 +19,11 @@ func (g *gate) newPage(metrics prometheus.Gatherer) *page.Page {
 		MetricsRoute: g.cfg.Telemetry.MetricsRoute,
 		Reasons:      g.ready.Reasons,
 		Degraded:     g.degraded,
-		InForce:      func() page.InForce { return *g.inForce.Load() },
+		InForce: func() page.InForce {
+			in := *g.inForce.Load()
+			in.Switches = g.switches()
+			return in
+		},
 		Decisions: func(each func(policy, verdict, reason string, n float64)) {
 			g.checks.Decisions(each)
 		},
@@ -33,7 +37,7 @@ func (g *gate) newPage(metrics prometheus.Gatherer) *page.Page {
 func (g *gate) tellPage(file *policy.File) {
 	shown := *file
 	shown.Callers = nil
-	in := page.InForce{Words: shown.Words(), Switches: g.switches()}
+	in := page.InForce{Words: shown.Words()}
 	if n := len(file.Callers); n > 0 {
 		in.Words = append(in.Words, fmt.Sprintf("exceptions for callers: %d; refrakt-gate config shows them", n))
 	}
@@ -54,8 +58,11 @@ func (g *gate) switches() []page.Switch {
 		{Name: "QUEUE_FAILURE_MODE", Value: string(g.cfg.Authz.QueueFailureMode)},
 	}
 	for _, file := range []page.Switch{{Name: "SWITCHES_FILE", Value: g.cfg.SwitchesFile}, {Name: "POLICY_FILE", Value: g.cfg.PolicyFile}} {
-		if file.Value == "" {
+		switch {
+		case file.Value == "":
 			file.Value = "not set"
+		case file.Name == "SWITCHES_FILE" && g.switchesBroken.Load():
+			file.Value += " (has a mistake; what was in force remains in force)"
 		}
 		all = append(all, file)
 	}

@@ -108,7 +108,7 @@ func (g *gate) serveEnvoy(ctx context.Context, environ map[string]string) error 
 	}
 	if g.cfg.SwitchesFile != "" {
 		run.Go(func() error {
-			watchSwitches(failed, environ, g.cfg.Policy.Switches, g.switchTo, g.log)
+			watchSwitches(failed, environ, g.cfg.Policy.Switches, g.switchTo, &g.switchesBroken, g.log)
 			return nil
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/caarlos0/env/v11"
@@ -57,8 +58,8 @@ func readSwitches(environ map[string]string) (map[string]string, []error) {
 const switchesInterval = time.Second
 
 // watchSwitches reads SWITCHES_FILE until ctx ends, and applies each change. A file with a
-// mistake changes nothing.
-func watchSwitches(ctx context.Context, environ map[string]string, now policy.Switches, apply func(policy.Switches), log *slog.Logger) {
+// mistake changes nothing but broken.
+func watchSwitches(ctx context.Context, environ map[string]string, now policy.Switches, apply func(policy.Switches), broken *atomic.Bool, log *slog.Logger) {
 	tick := time.NewTicker(switchesInterval)
 	defer tick.Stop()
 	usable := condition.New(log, "SWITCHES_FILE does not count; what was in force remains in force", "SWITCHES_FILE counts again")
@@ -69,6 +70,7 @@ func watchSwitches(ctx context.Context, environ map[string]string, now policy.Sw
 		case <-tick.C:
 		}
 		next, err := loadSwitches(environ)
+		broken.Store(err != nil)
 		if err != nil {
 			usable.Fail(err)
 			continue

@@ -19,8 +19,7 @@ type queueView struct {
 	Drain, Workers, Running, SampleAge *Number
 	LargestShare, ShareLimit           *Number // nil: no fair share
 	ReserveUsedUp                      *Number // nil: no reserve
-	Unused                             *Number
-	PendingBar, AgeBar                 *gauge // nil: not known, or not checked
+	PendingBar, AgeBar                 *gauge  // nil: not known, or not checked
 	PendingLine, AgeLine               line
 }
 
@@ -73,7 +72,6 @@ func (p *Page) queue(m metrics, in InForce, name string, named bool) queueView {
 		LargestShare:  get("refrakt_gate_queue_largest_share_jobs", count),
 		ShareLimit:    get("refrakt_gate_queue_share_limit_jobs", count),
 		ReserveUsedUp: get("refrakt_gate_queue_reserve_used_up", yesNo),
-		Unused:        get("refrakt_gate_queue_unused", yesNo),
 	}
 	for state, level := range map[string]string{"ok": levelOK, "full": levelBad, "slow": levelBad, unknown: levelWarn} {
 		of := maps.Clone(label)

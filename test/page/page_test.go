@@ -234,8 +234,9 @@ func TestRefresh(t *testing.T) {
 	settings := map[string]string{"PROMETHEUS_BEARER_TOKEN": "s3cret"}
 	gate := e2e.StartGate(t, settings)
 	settings["TELEMETRY_ADDR"] = gate.Telemetry
-	tab := Open(t, "http://anybody:s3cret@"+gate.Telemetry+"/", 1100, 900)
+	tab := Open(t, "http://anybody:s3cret@"+gate.Telemetry+"/", 1100, 400)
 	Ask[bool](t, tab, `document.getElementById("policies").open = false`)
+	scrolled := Ask[float64](t, tab, `scrollTo(0, 50), scrollY`)
 	before := tab.Navigations()
 	recent := func() string { return strings.Join(tab.Look(t).Rows["run"], ", ") }
 	if got := recent(); got != "" {
@@ -271,6 +272,9 @@ func TestRefresh(t *testing.T) {
 	tab.Refresh(t)
 	if seen := tab.Look(t); !strings.HasPrefix(seen.Lost, "The token is not accepted any more (401): reload the page. No answer since ") {
 		t.Errorf("with another token the page says %q", seen.Lost)
+	}
+	if now := Ask[float64](t, tab, `scrollY`); scrolled == 0 || now != scrolled {
+		t.Errorf("the page was scrolled by %v, and is now by %v", scrolled, now)
 	}
 	if open := Ask[bool](t, tab, `document.getElementById("policies").open`); open || tab.Navigations() != before {
 		t.Errorf("what was closed is open: %v; there were %d navigations, want %d", open, tab.Navigations(), before)

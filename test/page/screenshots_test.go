@@ -34,9 +34,9 @@ func TestScreenshots(t *testing.T) {
 		want      string
 		pictures  []picture
 	}{
-		"healthy":  {perSecond: 0.9, want: "Healthy", pictures: []picture{{"healthy", "light", 1100, false}, {"phone", "dark", 390, true}}},
-		"full":     {perSecond: 1.8, fills: true, want: "The queue is full: new jobs get 503", pictures: []picture{{"full", "light", 1100, false}}},
-		"degraded": {perSecond: 0.9, breaks: true, want: "Degraded: 3 things do not work as they should", pictures: []picture{{"degraded", "light", 1100, false}}},
+		"healthy":  {perSecond: 0.9, want: "Healthy", pictures: []picture{{"healthy", "light", 1100}, {"phone", "dark", 390}}},
+		"full":     {perSecond: 1.8, fills: true, want: "The queue is full: new jobs get 503", pictures: []picture{{"full", "light", 1100}}},
+		"degraded": {perSecond: 0.9, breaks: true, want: "Degraded: 3 things do not work as they should", pictures: []picture{{"degraded", "light", 1100}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -80,25 +80,15 @@ func startStack(t *testing.T) *e2e.Stack {
 type picture struct {
 	name, scheme string
 	width        int64
-	whole        bool // down to the end of the page
-}
-
-func screenshot(whole bool) chromedp.Action[[]byte] {
-	if whole {
-		return chromedp.FullScreenshot(100)
-	}
-	return chromedp.CaptureScreenshot()
 }
 
 func take(t *testing.T, tab *Tab, p picture) {
 	t.Helper()
-	if !p.whole { // the rest says what is set
-		end := Ask[float64](t, tab, `document.querySelector(".cards").closest("section").getBoundingClientRect().bottom`)
-		tab.Do(t, chromedp.EmulateViewport(p.width, int64(end)+16))
-	}
+	end := Ask[float64](t, tab, `document.querySelector(".cards").closest("section").getBoundingClientRect().bottom`)
+	tab.Do(t, chromedp.EmulateViewport(p.width, int64(end)+16)) // what is below does not change with the state
 	ctx, cancel := context.WithTimeout(tab.ctx, 30*time.Second)
 	defer cancel()
-	png, err := chromedp.Run(ctx, screenshot(p.whole))
+	png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
 	if err != nil {
 		t.Fatal(err)
 	}

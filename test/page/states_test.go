@@ -35,14 +35,24 @@ func open(t *testing.T, gate *e2e.Gate) scene {
 func (s scene) says(t *testing.T, headlines ...string) {
 	t.Helper()
 	polltest.Until(t, 30*time.Second, fmt.Sprintf("the page to say %q", headlines), func() error {
+		look := func() (Seen, error) {
+			s.tab.Refresh(t)
+			seen := s.tab.Look(t)
+			if !slices.EqualFunc(seen.Headlines, headlines, strings.HasPrefix) {
+				return seen, fmt.Errorf("it says %q", seen.Headlines)
+			}
+			return seen, nil
+		}
+		if _, err := look(); err != nil { // the rest is dear
+			return err
+		}
 		ready, metrics := troubles(t, s.gate), s.gate.Metrics(t)
-		s.tab.Refresh(t)
-		seen := s.tab.Look(t)
+		seen, err := look()
+		if err != nil {
+			return err
+		}
 		if !slices.Equal(ready, troubles(t, s.gate)) {
 			return fmt.Errorf("/readyz changes: %q", ready)
-		}
-		if !slices.EqualFunc(seen.Headlines, headlines, strings.HasPrefix) {
-			return fmt.Errorf("it says %q", seen.Headlines)
 		}
 		if !slices.Equal(seen.Troubles, ready) {
 			return fmt.Errorf("it lists %q, /readyz lists %q", seen.Troubles, ready)

@@ -3,6 +3,7 @@ package page
 import (
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -23,7 +24,7 @@ type history struct {
 	done   int // how many slots there have been; slot i is at i % slots
 	tracks tracks
 	queues map[string]*queueTrack
-	begun  map[string]time.Time // since when each trouble is known
+	begun  map[string]time.Time // since when each trouble is known, by its first parts
 }
 
 // queueTrack is what was known of a queue in each slot. NaN: nothing.
@@ -74,18 +75,21 @@ type trouble struct {
 	Since time.Time
 }
 
-// since returns since when each of these is known, and forgets those that are over.
+// since returns since when each of these is known, and forgets those that are over. One that
+// only has another error is the same: its first two parts count ("job metrics: no
+// subscription").
 func (h *history) since(texts []string, now time.Time) []trouble {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	begun := make(map[string]time.Time, len(texts))
 	troubles := make([]trouble, 0, len(texts))
 	for _, text := range texts {
-		begin, known := h.begun[text]
+		key := strings.Join(strings.SplitN(text+": ", ": ", 3)[:2], ": ")
+		begin, known := h.begun[key]
 		if !known {
 			begin = now
 		}
-		begun[text] = begin
+		begun[key] = begin
 		troubles = append(troubles, trouble{text, begin})
 	}
 	h.begun = begun

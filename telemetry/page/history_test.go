@@ -190,6 +190,8 @@ func TestSince(t *testing.T) {
 	}
 	for _, tt := range []struct{ got, want string }{
 		{at(1, "a"), "[a 1]"}, {at(2, "b", "a"), "[b 2 a 1]"}, {at(3, "b"), "[b 2]"}, {at(4, "a", "b"), "[a 4 b 2]"}, {at(5), "[]"},
+		{at(6, "jobs: none seen: EOF"), "[jobs: none seen: EOF 6]"}, {at(7, "jobs: none seen: i/o timeout"), "[jobs: none seen: i/o timeout 6]"},
+		{at(8, "jobs: too many", "x: jobs: none seen: EOF"), "[jobs: too many 8 x: jobs: none seen: EOF 8]"},
 	} {
 		if tt.got != tt.want {
 			t.Errorf("got %s, want %s", tt.got, tt.want)

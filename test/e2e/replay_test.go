@@ -26,7 +26,7 @@ func TestReplay(t *testing.T) {
 		"QUEUE_MAX_PENDING": "20", "REDIS_TIMEOUT": "5s",
 	}
 	s := e2e.Start(t, e2e.Options{Settings: settings, Config: e2e.PatientConfig(t), Gates: 2, OneEnvoy: true})
-	settings["QUEUE_URL"] = s.QueueURL // for the policies: with a queue
+	settings["QUEUE_URL"] = s.QueueURL       // for the policies: with a queue
 	counts := make(map[string]replay.Counts) // by address, as clients count
 	sendForAWhile(t, s, counts)              // the queue becomes full
 	s.StartWorker(t, 4)

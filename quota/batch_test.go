@@ -198,7 +198,7 @@ func TestBatchIsOneFailure(t *testing.T) {
 		t.Fatal(err)
 	}
 	broken := &breaks{Client: rdb, held: make(chan struct{})}
-	f, reg, _ := newTestFailover(NewRedis(broken, ""), newMemory(100))
+	f, reg, _ := newTestFailover(NewRedis(broken, ""), NewMemoryOf(100))
 	var asking sync.WaitGroup
 	for i := range 10 {
 		asking.Go(func() { _, _ = f.Take(context.WithoutCancel(t.Context()), of(oneToken, fmt.Sprint("ip", i))) })

@@ -40,10 +40,10 @@ func TestKnownRefusesNobodyElse(t *testing.T) {
 	for seed := range uint64(300) {
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 0))
-			store := &slowAnswers{Memory: newMemory(1000)}
+			store := &slowAnswers{Memory: NewMemoryOf(1000)}
 			gates := make([]*Failover, 3)
 			for i := range gates {
-				gates[i], _, _ = newTestFailover(store, newMemory(1000))
+				gates[i], _, _ = newTestFailover(store, NewMemoryOf(1000))
 			}
 			for change := range 4 {
 				tiers := Limits(1+random.Int64N(5), 1+random.Int64N(200), time.Minute, 1, 1+3*random.Float64())
@@ -129,7 +129,7 @@ func TestKnownBeforeTheAnswer(t *testing.T) {
 // one too that it may come back before that has a token.
 func TestKnownOtherBucket(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, _, _ := newTestFailover(newMemory(100), newMemory(100))
+		f, _, _ := newTestFailover(NewMemoryOf(100), NewMemoryOf(100))
 		take := func(keys ...string) Result {
 			t.Helper()
 			r, err := f.Take(t.Context(), of(Limit{Capacity: 1, Interval: 10 * time.Second}, keys...))

@@ -40,9 +40,10 @@ var _ Store = (*Memory)(nil)
 
 // NewMemory returns an empty store. It sets memory of [MemoryBytes] aside at once; the
 // system gives it as buckets come.
-func NewMemory() *Memory { return newMemory(maxBuckets) }
+func NewMemory() *Memory { return NewMemoryOf(maxBuckets) }
 
-func newMemory(most int) *Memory {
+// NewMemoryOf is NewMemory with room for so many buckets, each of which needs 20 bytes.
+func NewMemoryOf(most int) *Memory {
 	return &Memory{start: time.Now(), max: most, buckets: newTable(most + sharedRoom)}
 }
 
@@ -83,11 +84,13 @@ func (m *Memory) TakeAt(now time.Duration, req Request) Result {
 	return r
 }
 
-// DebtAt is the debt of a bucket at a time as of TakeAt.
-func (m *Memory) DebtAt(now time.Duration, b Bucket) time.Duration {
+// FullAt returns when a bucket will be full, or has been, as a time as of TakeAt. It is not
+// known if the bucket has been full for long or was never used.
+func (m *Memory) FullAt(key string) (at time.Duration, known bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return min(max(0, m.buckets.find(m.buckets.id(m.places([]Bucket{b})[0].Key)).fullAt-now), b.maxDebt())
+	s := m.buckets.find(m.buckets.id(key))
+	return s.fullAt, s.id != 0
 }
 
 // Refund implements [Store]. It never fails.

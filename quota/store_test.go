@@ -39,7 +39,7 @@ func FuzzStores(f *testing.F) {
 		}
 		tiers := Limits(1+int64(capacity%8), 1, time.Hour, 1, 1+float64(multiplier)/64)
 		limits := []Limit{tiers[0], tiers[1], tiers[0].Scaled(0.5)}
-		shared, memory := NewRedis(rdb, ""), newMemory(1000)
+		shared, memory := NewRedis(rdb, ""), NewMemoryOf(1000)
 		type paid struct {
 			result  Result
 			buckets []Bucket
@@ -342,7 +342,7 @@ func TestMemoryOfAMillionCallers(t *testing.T) {
 // TestMemoryIsBounded fills a store with buckets that must not be forgotten.
 func TestMemoryIsBounded(t *testing.T) {
 	ctx := context.Background()
-	m := newMemory(100)
+	m := NewMemoryOf(100)
 	limit := Limit{Capacity: 2, Interval: time.Hour}
 	take := func(keys ...string) bool {
 		r, err := m.Take(ctx, of(limit, keys...))
@@ -380,7 +380,7 @@ func TestMemoryIsBounded(t *testing.T) {
 
 // TestMemoryIsFull: as many callers as there is room for have buckets of their own.
 func TestMemoryIsFull(t *testing.T) {
-	m := newMemory(10)
+	m := NewMemoryOf(10)
 	limit := Limit{Capacity: 1, Interval: time.Hour}
 	for i := range 12 {
 		r, err := m.Take(t.Context(), of(limit, fmt.Sprint("ip", i)))
@@ -397,7 +397,7 @@ func TestMemoryIsFull(t *testing.T) {
 // only. In a bucket of two limits, the one with the shorter span would fill that of the
 // other. Both intervals are multiples of a large power of two.
 func TestMemorySharesByLimit(t *testing.T) {
-	m := newMemory(0)
+	m := NewMemoryOf(0)
 	slow, fast := Limit{Capacity: 2, Interval: 1 << 50}, Limit{Capacity: 1, Interval: 1 << 40}
 	take := func(l Limit, key string) bool {
 		t.Helper()
@@ -423,7 +423,7 @@ func TestMemorySharesByLimit(t *testing.T) {
 // TestMemoryNamesTheBucket: while there is no room, the result still names the bucket of the request that is empty, and a
 // bucket that stands for two of them is charged once.
 func TestMemoryNamesTheBucket(t *testing.T) {
-	m := newMemory(0)
+	m := NewMemoryOf(0)
 	wide, narrow := Limit{Capacity: 4, Interval: time.Hour}, Limit{Capacity: 2, Interval: 24 * time.Hour}
 	req := Request{Buckets: []Bucket{{Key: "ip", Limit: wide}, {Key: "user", Limit: wide}, {Key: "day", Limit: narrow}}}
 	for i, taken := range []bool{true, true, false} {
@@ -447,7 +447,7 @@ func TestMemoryNamesTheBucket(t *testing.T) {
 // TestMemorySweep: full buckets are forgotten a few at a time, and so quickly that Takes
 // don't add more.
 func TestMemorySweep(t *testing.T) {
-	m := newMemory(2000)
+	m := NewMemoryOf(2000)
 	limit := Limit{Capacity: 1, Interval: time.Hour}
 	take := func(keys ...string) {
 		t.Helper()

@@ -1,7 +1,6 @@
 package replay
 
 import (
-	"context"
 	"time"
 
 	"github.com/refrakt-hub/refrakt-gate/quota"
@@ -13,33 +12,52 @@ import (
 type buckets struct {
 	store *quota.Memory
 	start time.Duration            // of the log, since the epoch
-	late  map[string]time.Duration // by key: how much later it can be full
+	late  map[string]time.Duration // by key: how much later it can be full, if by more than usual
 }
 
-func newBuckets(requests []request) buckets {
-	b := buckets{store: quota.NewMemory(), late: make(map[string]time.Duration)}
-	if len(requests) > 0 {
-		b.start = requests[0].decided()
-	}
-	return b
-}
+// usuallyLate is how much later a bucket can be full if late does not say it.
+const usuallyLate = 5 * time.Millisecond
 
 // refuse charges a request to buckets and says that one of them is empty. Where that depends
 // on when exactly the gate decided, the log knows.
 func (b buckets) refuse(q request, of []quota.Bucket) bool {
 	now := q.decided() - b.start
-	for _, bucket := range of {
-		if b.store.DebtAt(now, bucket) == 0 {
-			b.late[bucket.Key] = q.took
+	justCame := false // a token that was missing before
+	for i, bucket := range of {
+		of[i].MaxDebt = max(bucket.MaxDebt, bucket.Limit.Span()) + bucket.Limit.Interval // room for a token that is taken early
+		full, known := b.store.FullAt(bucket.Key)
+		if known {
+			since := now - full + bucket.Limit.Span() - bucket.Limit.Interval
+			justCame = justCame || since >= 0 && since < q.doubt(bucket.Limit, b.lateness(bucket.Key))
+		}
+		if !known || full <= now {
+			b.found(bucket.Key, q.took)
 		}
 	}
-	r := b.store.TakeAt(now, quota.Request{Buckets: of})
-	switch {
-	case q.outcome == passed && r.Empty() && r.NextToken() <= q.took:
-		r = b.store.TakeAt(now+r.NextToken(), quota.Request{Buckets: of})
-	case q.outcome == limited && r.Taken && r.Remaining() == 0 && r.Limit.Span()-r.Debt < q.took+b.late[of[r.Bucket].Key]:
-		_ = b.store.Refund(context.Background(), r, of) // a Memory never fails
+	if q.outcome == limited && justCame {
 		return true
+	}
+	r := b.store.TakeAt(now, quota.Request{Buckets: of})
+	if wait := r.NextToken(); q.outcome == passed && r.Empty() && wait <= q.doubt(r.Limit, 0) {
+		r = b.store.TakeAt(now+wait, quota.Request{Buckets: of})
 	}
 	return r.Empty()
 }
+
+// doubt is the time within which a token of this limit may or may not have come before the
+// decision. It is never a large part of the time that a token takes: else the log would
+// decide, and not the limit.
+func (q request) doubt(l quota.Limit, late time.Duration) time.Duration {
+	return min(q.took+late, l.Interval/10)
+}
+
+// found notes that a request has found a bucket full.
+func (b buckets) found(key string, took time.Duration) {
+	if took > usuallyLate {
+		b.late[key] = took
+	} else {
+		delete(b.late, key)
+	}
+}
+
+func (b buckets) lateness(key string) time.Duration { return max(usuallyLate, b.late[key]) }

@@ -61,13 +61,7 @@ func (r *Replay) Read(log io.Reader) error {
 
 // add adds a line.
 func (r *Replay) add(text []byte) {
-	text = text[max(0, bytes.IndexByte(text, '{')):]
-	value, err := r.parser.ParseBytes(text)
-	l := line{value}
-	var at time.Time
-	if err == nil {
-		at, err = time.Parse(time.RFC3339, l.text("time"))
-	}
+	l, at, err := r.parse(text)
 	if err != nil {
 		r.report.Unused.Unreadable++
 		return
@@ -76,11 +70,7 @@ func (r *Replay) add(text []byte) {
 		r.report.Unused.NotAsked++
 		return
 	}
-	took, _ := strconv.Atoi(l.text("gate_us")) // Envoy writes it as a text
-	req := request{
-		at: time.Duration(at.UnixNano()), took: time.Duration(took)*time.Microsecond + imprecision,
-		policy: r.policyOf(l), outcome: outcomeOf(l),
-	}
+	req := request{at: at, took: l.took() + imprecision, policy: r.policyOf(l), outcome: outcomeOf(l)}
 	ip := l.text("ip")
 	switch {
 	case req.policy < 0:
@@ -94,17 +84,49 @@ func (r *Replay) add(text []byte) {
 	r.requests = append(r.requests, req)
 }
 
-// policyOf returns the index of the policy that a request falls under: that of its path or,
-// if that has none, the one that the log names, because Envoy's route may have named it; -1
-// if there is none.
+// parse reads a line and its time, since the epoch.
+func (r *Replay) parse(text []byte) (l line, at time.Duration, err error) {
+	text = text[max(0, bytes.Index(text, []byte(`{"`))):]
+	if l.Value, err = r.parser.ParseBytes(text); err != nil {
+		return l, 0, fmt.Errorf("read JSON: %w", err)
+	}
+	if inner := l.text("log"); inner != "" { // Docker's json-file has the line as a text
+		if l.Value, err = r.parser.Parse(inner); err != nil {
+			return l, 0, fmt.Errorf("read JSON: %w", err)
+		}
+	}
+	t, err := time.Parse(time.RFC3339, l.text("time"))
+	if err != nil {
+		return l, 0, fmt.Errorf("read the time: %w", err)
+	}
+	if t.Year() < 1970 || t.Year() > 2200 {
+		return l, 0, fmt.Errorf("read the time: %d is no year of a log", t.Year())
+	}
+	return l, time.Duration(t.UnixNano()), nil
+}
+
+// longestTook is longer than any Envoy waits for a gate.
+const longestTook = time.Minute
+
+// took returns how long the gate took. Envoy writes it as a text.
+func (l line) took() time.Duration {
+	us, err := strconv.ParseFloat(l.text("gate_us"), 64)
+	if err != nil {
+		us = l.GetFloat64("gate_us")
+	}
+	return time.Duration(max(0, min(us, float64(longestTook/time.Microsecond)))) * time.Microsecond
+}
+
+// policyOf returns the index of the policy that a request falls under: the one that the log
+// names, if there still is one, else that of its path; -1 if there is none.
 func (r *Replay) policyOf(l line) int32 {
+	if p := r.set.Named(l.text("policy")); p != nil && !r.byPath {
+		return r.index[p]
+	}
 	if path := l.text("path"); path != "" {
 		if p := r.set.Match(l.text("method"), path); p != nil {
 			return r.index[p]
 		}
-	}
-	if p := r.set.Named(l.text("policy")); p != nil {
-		return r.index[p]
 	}
 	return -1
 }
@@ -122,25 +144,28 @@ const (
 )
 
 func outcomeOf(l line) outcome {
+	reason := authz.Reason(l.text("reason"))
 	denied := l.text("verdict") == "deny"
-	switch reason := authz.Reason(l.text("reason")); reason {
+	switch reason {
 	case authz.ReasonRateLimited:
 		return limited // in shadow mode too
-	case authz.ReasonExempt, authz.ReasonPreflight:
-		return exempt
-	case authz.ReasonLimiterUnavailable:
+	case authz.ReasonLimiterUnavailable, authz.ReasonNotGuarded:
 		return undecided
 	case authz.ReasonQueueFull, authz.ReasonQueueSlow, authz.ReasonQueueShare, authz.ReasonQueueUnknown:
 		if denied {
 			return byQueue
 		}
-		return passed
-	case authz.ReasonNotGuarded:
-		return undecided
 	default:
 		if denied {
 			return byOther
 		}
+	}
+	switch {
+	case l.text("tier") == "": // no bucket was asked
+		return exempt
+	case l.GetBool("shadow"): // a bucket may have been empty besides
+		return undecided
+	default:
 		return passed
 	}
 }

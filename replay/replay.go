@@ -9,11 +9,13 @@ import (
 
 	"github.com/refrakt-hub/refrakt-gate/authz"
 	"github.com/refrakt-hub/refrakt-gate/policy"
+	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
 // Replay holds the requests of access logs. Call Read for each log, then Run.
 type Replay struct {
 	set      *policy.Set
+	byPath   bool
 	index    map[*policy.Policy]int32
 	requests []request
 	names    names
@@ -29,6 +31,7 @@ type request struct {
 	policy         int32         // index of the policy
 	ip, user, tier int32
 	outcome        outcome
+	refused        bool // by a bucket, with the limits of the replay
 }
 
 // decided is a time at which the gate can have decided. When it did, the log does not say to
@@ -41,9 +44,10 @@ func (q request) decided() time.Duration {
 	return q.at
 }
 
-// New returns a Replay with these policies.
-func New(set *policy.Set) *Replay {
-	r := &Replay{set: set, index: make(map[*policy.Policy]int32)}
+// New returns a Replay with these policies. A request falls under the policy that the log
+// names or, with byPath, under that of its path.
+func New(set *policy.Set, byPath bool) *Replay {
+	r := &Replay{set: set, byPath: byPath, index: make(map[*policy.Policy]int32)}
 	for i, p := range set.Policies() {
 		r.index[p] = int32(i) //nolint:gosec // a policy file has far fewer
 	}
@@ -130,17 +134,10 @@ func (r *Replay) Run(only Only) Report {
 	slices.SortStableFunc(r.requests, func(a, b request) int {
 		return cmp.Or(cmp.Compare(a.decided(), b.decided()), cmp.Compare(a.outcome, b.outcome))
 	})
-	policies := r.set.Policies()
-	charges, buckets := authz.NewCharges(r.set), newBuckets(r.requests)
-	hours, callers := make(map[hourKey]*Counts), make(map[callerKey]*Counts)
+	r.decide()
+	hours, callers := make(map[hourKey]*Counts), r.refusedCallers()
 	wanted := request{ip: r.names.id(only.IP), user: r.names.id(only.User)}
 	for _, q := range r.requests {
-		p := policies[q.policy]
-		refused := false
-		if q.isCharged(p) {
-			of := charges.Of(p, r.names.all[q.ip], r.names.all[q.user], r.names.all[q.tier])
-			refused = len(of) > 0 && buckets.refuse(q, of)
-		}
 		if wanted.ip != 0 && q.ip != wanted.ip || wanted.user != 0 && q.user != wanted.user {
 			continue
 		}
@@ -149,19 +146,59 @@ func (r *Replay) Run(only Only) Report {
 		}
 		if q.outcome == passed || q.outcome == limited {
 			r.report.Compared++
-			if refused == (q.outcome == limited) {
+			if q.refused == (q.outcome == limited) {
 				r.report.Same++
 			}
 		}
-		counted(hours, hourKey{q.policy, r.report.To.Truncate(time.Hour).Unix()}).add(q.outcome, refused)
+		key := hourKey{q.policy, r.report.To.Truncate(time.Hour).Unix()}
+		if hours[key] == nil {
+			hours[key] = new(Counts)
+		}
+		hours[key].add(q)
 		for _, name := range []int32{q.ip, q.user} {
-			if name != 0 {
-				counted(callers, callerKey{q.policy, name}).add(q.outcome, refused)
+			if c := callers[callerKey{q.policy, name}]; c != nil {
+				c.add(q)
 			}
 		}
 	}
 	r.list(hours, callers)
 	return r.report
+}
+
+// decide has the buckets decide all requests, in their order.
+func (r *Replay) decide() {
+	if len(r.requests) == 0 {
+		return
+	}
+	policies, kinds := r.set.Policies(), 0
+	for _, p := range policies {
+		kinds += len(p.Buckets)
+	}
+	room := len(r.names.all) * kinds // for the buckets of each name
+	b := buckets{store: quota.NewMemoryOf(room), start: r.requests[0].decided(), late: make(map[string]time.Duration)}
+	charges := authz.NewCharges(r.set)
+	for i := range r.requests {
+		if q := &r.requests[i]; q.isCharged(policies[q.policy]) {
+			of := charges.Of(policies[q.policy], r.names.all[q.ip], r.names.all[q.user], r.names.all[q.tier])
+			q.refused = len(of) > 0 && b.refuse(*q, of)
+		}
+	}
+}
+
+// refusedCallers has a place for each caller with a request that is or was refused.
+func (r *Replay) refusedCallers() map[callerKey]*Counts {
+	callers := make(map[callerKey]*Counts)
+	for _, q := range r.requests {
+		if !q.refused && q.outcome != limited {
+			continue
+		}
+		for _, name := range []int32{q.ip, q.user} {
+			if key := (callerKey{q.policy, name}); name != 0 && callers[key] == nil {
+				callers[key] = new(Counts)
+			}
+		}
+	}
+	return callers
 }
 
 // isCharged says whether a request asks the buckets. One that the queue refused does so if
@@ -177,22 +214,20 @@ func (q request) isCharged(p *policy.Policy) bool {
 	}
 }
 
-// counted returns the counts of a key.
-func counted[K comparable](all map[K]*Counts, key K) *Counts {
-	c := all[key]
-	if c == nil {
-		c = new(Counts)
-		all[key] = c
+// Plus returns the sums of the numbers.
+func (c Counts) Plus(other Counts) Counts {
+	return Counts{
+		Requests: c.Requests + other.Requests, Refused: c.Refused + other.Refused, Recorded: c.Recorded + other.Recorded,
+		Queue: c.Queue + other.Queue, Other: c.Other + other.Other,
 	}
-	return c
 }
 
-func (c *Counts) add(o outcome, refused bool) {
+func (c *Counts) add(q request) {
 	c.Requests++
-	if refused {
+	if q.refused {
 		c.Refused++
 	}
-	switch o {
+	switch q.outcome {
 	case limited:
 		c.Recorded++
 	case byQueue:
@@ -216,7 +251,7 @@ func (r *Replay) list(hours map[hourKey]*Counts, callers map[callerKey]*Counts) 
 		r.report.Hours = append(r.report.Hours, Hour{policies[k.policy].Name, time.Unix(k.hour, 0).UTC(), *hours[k]})
 	}
 	for k, c := range callers {
-		if c.Refused+c.Recorded > 0 {
+		if c.Requests > 0 { // else it is not one of those that are counted
 			r.report.Callers = append(r.report.Callers, Caller{r.names.all[k.name], policies[k.policy].Name, *c})
 		}
 	}

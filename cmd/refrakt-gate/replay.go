@@ -1,10 +1,15 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -17,16 +22,17 @@ import (
 type replayCmd struct {
 	callerFlags `embed:""`
 
-	Logs   []string `arg:"" name:"log" help:"Access log of Envoy with the fields that envoy/envoy.yaml writes. Several logs, of several Envoys too, are taken together. /dev/stdin is the standard input."`
+	Logs   []string `arg:"" name:"log" help:"Access log of Envoy with the fields that envoy/envoy.yaml writes, plain or as gzip. Several logs, of several Envoys too, are taken together. /dev/stdin is the standard input."`
 	Policy string   `placeholder:"FILE" help:"Policy file with the limits to try (default: the policies of the environment)."`
+	ByPath bool     `help:"Decide each request by the policy of its path. The default is the policy that the log names, because Envoy's route may have named it."`
 	Top    int      `short:"n" default:"10" help:"How many callers to show."`
 	Output string   `short:"o" enum:"text,json" default:"text" help:"Form of the output: text or json."`
 }
 
 // Run implements the command.
 func (c replayCmd) Run(p *process) error {
-	if c.Top < 0 {
-		return exit{exitUsage, fmt.Errorf("--top: %d is below 0", c.Top)}
+	if c.Top < 1 {
+		return exit{exitUsage, fmt.Errorf("--top: %d is below 1", c.Top)}
 	}
 	var only replay.Only
 	if c.callerFlags != (callerFlags{}) {
@@ -40,11 +46,9 @@ func (c replayCmd) Run(p *process) error {
 	if err != nil {
 		return err
 	}
-	log := replay.New(policy.Compile(file))
-	for _, name := range c.Logs {
-		if err := readLog(log, name, p.stderr); err != nil {
-			return exit{exitFailed, err}
-		}
+	log := replay.New(policy.Compile(file), c.ByPath)
+	if err := readLogs(log, c.Logs, p.stderr); err != nil {
+		return exit{exitFailed, err}
 	}
 	report := log.Run(only)
 	if err := usable(report); err != nil {
@@ -73,13 +77,45 @@ func (c replayCmd) policies(p *process) (*policy.File, error) {
 	return file, nil
 }
 
-func readLog(log *replay.Replay, name string, progress io.Writer) error {
-	file, err := os.Open(name) //nolint:gosec // the operator names the file
-	if err != nil {
-		return fmt.Errorf("open the access log: %w", err)
+// readLogs reads the logs, each of them once.
+func readLogs(log *replay.Replay, names []string, progress io.Writer) error {
+	var before []fs.FileInfo
+	for _, name := range names {
+		file, err := os.Open(name) //nolint:gosec // the operator names the file
+		if err != nil {
+			return fmt.Errorf("open the access log: %w", err)
+		}
+		defer file.Close()
+		info, err := file.Stat()
+		if err != nil {
+			return fmt.Errorf("open the access log: %w", err)
+		}
+		if slices.ContainsFunc(before, func(b fs.FileInfo) bool { return os.SameFile(b, info) }) {
+			return fmt.Errorf("%s is there twice: each of its requests would be charged twice", name)
+		}
+		before = append(before, info)
+		plain, err := decompressed(&progressReader{Reader: file, name: name, to: progress, next: time.Now().Add(progressInterval)})
+		if err != nil {
+			return fmt.Errorf("read the access log: %w", err)
+		}
+		if err := log.Read(plain); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
 	}
-	defer file.Close()
-	return log.Read(&progressReader{Reader: file, name: name, to: progress, next: time.Now().Add(progressInterval)})
+	return nil
+}
+
+// decompressed returns what a gzip file holds, or a plain one (RFC 1952, section 2.3.1).
+func decompressed(r io.Reader) (io.Reader, error) {
+	buffered := bufio.NewReader(r)
+	if magic, _ := buffered.Peek(2); !bytes.Equal(magic, []byte{0x1f, 0x8b}) { // a read error comes again
+		return buffered, nil
+	}
+	plain, err := gzip.NewReader(buffered)
+	if err != nil {
+		return nil, fmt.Errorf("decompress: %w", err)
+	}
+	return plain, nil
 }
 
 // progressInterval is the time between two words on how far a log is read.
@@ -115,9 +151,9 @@ func usable(r replay.Report) error {
 	case r.Lines == 0:
 		return errors.New("the access log is empty")
 	case u.Unreadable == r.Lines:
-		return errors.New("no line is an access log's in JSON with a time: see json_format in envoy/envoy.yaml")
+		return errors.New("no line is an access log's in JSON with a time like 2026-11-26T10:00:00.000Z: see json_format in envoy/envoy.yaml")
 	case u.NoCaller > 0:
-		return errors.New("no line says who sent the request: add `ip` and `user` to Envoy's json_format, as envoy/envoy.yaml has them")
+		return errors.New("no line says who sent the request. The gate finds that out for guarded requests only. If they were guarded, add `ip` and `user` to Envoy's json_format, as envoy/envoy.yaml has them")
 	case u.NotAsked+u.Unreadable == r.Lines:
 		return errors.New("no line has a verdict of a gate: the gate was not asked, or `verdict` is missing in Envoy's json_format (see envoy/envoy.yaml)")
 	case u.NotGuarded > 0:
@@ -140,11 +176,16 @@ func printReplay(w io.Writer, r replay.Report) error {
 
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "POLICY\tHOUR\tREQUESTS\tREFUSED\tIN THE LOG\tBY THE QUEUE\tOTHERWISE")
+	var sum replay.Counts
+	first := 0 // of the hours of the policy
 	for i, h := range r.Hours {
 		printCounts(t, h.Policy, h.Hour.Format("2006-01-02 15:04"), h.Counts)
-		sum, hours := sumOf(r.Hours[:i+1])
-		if last := i+1 == len(r.Hours) || r.Hours[i+1].Policy != h.Policy; last && hours > 1 {
-			printCounts(t, h.Policy, "all", sum)
+		sum = sum.Plus(h.Counts)
+		if i+1 == len(r.Hours) || r.Hours[i+1].Policy != h.Policy {
+			if i > first {
+				printCounts(t, h.Policy, "all", sum)
+			}
+			sum, first = replay.Counts{}, i+1
 		}
 	}
 	if len(r.Callers) > 0 {
@@ -162,22 +203,6 @@ func printReplay(w io.Writer, r replay.Report) error {
 func printCounts(w io.Writer, policy, hour string, c replay.Counts) {
 	fmt.Fprintf(w, "%s\t%s\t%d\t%d (%s)\t%d (%s)\t%d\t%d\n", policy, hour, c.Requests,
 		c.Refused, percent(c.Refused, c.Requests), c.Recorded, percent(c.Recorded, c.Requests), c.Queue, c.Other)
-}
-
-// sumOf adds up the hours of the policy of the last one.
-func sumOf(hours []replay.Hour) (sum replay.Counts, n int) {
-	for _, h := range hours {
-		if h.Policy != hours[len(hours)-1].Policy {
-			continue
-		}
-		n++
-		sum.Requests += h.Requests
-		sum.Refused += h.Refused
-		sum.Recorded += h.Recorded
-		sum.Queue += h.Queue
-		sum.Other += h.Other
-	}
-	return sum, n
 }
 
 // unused says in words which lines were not used.

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"compress/gzip"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,6 +25,18 @@ const accessLog = `{"time":"2026-11-26T10:00:00.000Z","method":"POST","path":"/r
 {"time":"2026-11-26T11:00:00.000Z","method":"POST","path":"/run","verdict":"deny","reason":"queue_full","policy":"run","tier":"plain","ip":"ip:other","user":null}
 {"time":"2026-11-26T11:00:00.000Z","method":"GET","path":"/ping","verdict":null,"reason":null,"policy":null,"ip":null,"user":null}
 `
+
+// zipped is the log once more, as gzip.
+func zipped(t *testing.T) (path string) {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, err := w.Write([]byte(accessLog))
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return write(t, "access.log.gz", b.String())
+}
 
 // TestReplayOutput: the limits are those of the environment or of a file; an address or a user selects requests.
 func TestReplayOutput(t *testing.T) {
@@ -48,6 +63,9 @@ user:SZFeDX1LQC4wF9AQvBwOgw  run     1         1 (100.0 %)  0
 		{"--ip 203.0.113.9", "run     2026-11-26 10:00  2         0 (0.0 %)"},
 		{"--user ann", "run     2026-11-26 10:00  1         0 (0.0 %)"},
 		{"-o json --policy " + policies, `"compared": 2,`},
+		{"--by-path --policy " + write(t, "other.yaml", "policies: {run: {match: [/x], buckets: [{per: ip, burst: 1, rate: 1/h}]}, new: {match: [/run], buckets: [{per: ip, burst: 9, rate: 1/h}]}}"), "new     2026-11-26 10:00  2         0 (0.0 %)"},
+		{zipped(t), "run     2026-11-26 10:00  4         0 (0.0 %)"},
+		{write(t, "more.log", strings.ReplaceAll(accessLog, `"policy":"run"`, `"policy":"assistant"`)), "assistant  all               3         0"},
 		{"-n 1 --policy " + policies, "ip:wi2wKE6zZyYaWBcXPck9Ew  run     2         1 (50.0 %)  0\n"},
 	} {
 		code, out, errs := runCLI(t, nil, append([]string{"replay", log}, strings.Fields(tt.args)...)...)
@@ -82,7 +100,9 @@ func TestReplayMistakes(t *testing.T) {
 		{[]string{log, "--ip", "192.0.2.1"}, 1, "the access log has no request of such a caller"},
 		{[]string{log, "--ip", "192.0.2"}, 2, `--ip: "192.0.2" is not an address`},
 		{[]string{log, "--verified"}, 2, "say whom"},
-		{[]string{log, "--top=-1"}, 2, "--top: -1 is below 0"},
+		{[]string{log, "--top=0"}, 2, "--top: 0 is below 1"},
+		{[]string{log, log}, 1, "is there twice"},
+		{[]string{write(t, "broken.gz", "\x1f\x8bx")}, 1, "decompress: "},
 		{[]string{log, "--policy", "/nonexistent"}, 2, "--policy: "},
 		{[]string{log, "--policy", write(t, "p.yaml", "policies: {run: {}}\nqueue: {}\n")}, 2, "p.yaml:2:1: "},
 	} {

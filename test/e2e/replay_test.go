@@ -22,7 +22,7 @@ import (
 func TestReplay(t *testing.T) {
 	t.Parallel()
 	settings := map[string]string{
-		"RATE_LIMIT_RUN_BURST": "5", "RATE_LIMIT_RUN_PER_MINUTE": "60", "RATE_LIMIT_ASSISTANT_BURST": "8", "RATE_LIMIT_ASSISTANT_PER_MINUTE": "120",
+		"RATE_LIMIT_RUN_BURST": "5", "RATE_LIMIT_RUN_PER_MINUTE": "20", "RATE_LIMIT_ASSISTANT_BURST": "8", "RATE_LIMIT_ASSISTANT_PER_MINUTE": "30",
 		"QUEUE_MAX_PENDING": "20", "REDIS_TIMEOUT": "5s",
 	}
 	s := e2e.Start(t, e2e.Options{Settings: settings, Config: e2e.PatientConfig(t), Gates: 2, OneEnvoy: true})
@@ -51,20 +51,13 @@ func TestReplay(t *testing.T) {
 		t.Errorf("%d of %d requests are decided as they were", r.Same, r.Compared)
 	}
 	t.Logf("%d of %d requests are decided as they were", r.Same, r.Compared)
-	var got, want replay.Counts
-	for _, h := range r.Hours {
-		got.Requests += h.Requests
-		got.Recorded += h.Recorded
-		got.Queue += h.Queue
-		got.Other += h.Other
-	}
+	got, want := total(r), replay.Counts{}
 	for _, n := range counts {
-		want.Requests += n.Requests
-		want.Recorded += n.Recorded
-		want.Queue += n.Queue
+		want = want.Plus(n)
 	}
-	if got != want || want.Recorded == 0 || want.Queue == 0 {
-		t.Errorf("the log has %+v, clients counted %+v", got, want)
+	explained(t, "all", got, want)
+	if want.Recorded < 50 || want.Queue < 50 {
+		t.Errorf("too little was refused: %+v", want)
 	}
 	counted := map[string]int{}
 	for _, g := range s.Gates {
@@ -81,21 +74,30 @@ func TestReplay(t *testing.T) {
 	}
 
 	for caller, n := range counts {
-		one := replayed(t, settings, log, "--ip", caller)
-		var sum replay.Counts
-		for _, h := range one.Hours {
-			sum.Requests += h.Requests
-			sum.Recorded += h.Recorded
-			sum.Queue += h.Queue
-		}
-		if sum != n {
-			t.Errorf("of %s the replay says %+v, the client counted %+v", caller, sum, n)
-		}
+		explained(t, caller, total(replayed(t, settings, log, "--ip", caller)), n)
 	}
 
-	settings["RATE_LIMIT_RUN_PER_MINUTE"] = "120"
+	settings["RATE_LIMIT_RUN_PER_MINUTE"] = "40"
 	if other := replayed(t, settings, log); other.Same >= r.Same {
 		t.Errorf("twice the rate decides %d of %d requests as it was, the recorded one %d", other.Same, other.Compared, r.Same)
+	}
+}
+
+func total(r replay.Report) (sum replay.Counts) {
+	for _, h := range r.Hours {
+		sum = sum.Plus(h.Counts)
+	}
+	return sum
+}
+
+// explained compares what a replay says with what clients counted: the log has each refusal with its reason, and the
+// buckets of the replay refuse as many, but for one in a thousand.
+func explained(t *testing.T, who string, got, want replay.Counts) {
+	t.Helper()
+	refused := got.Refused
+	got.Refused = 0
+	if got != want || float64(refused) < 0.999*float64(want.Recorded)-1 || float64(refused) > 1.001*float64(want.Recorded)+1 {
+		t.Errorf("%s: the replay refuses %d and says %+v, clients counted %+v", who, refused, got, want)
 	}
 }
 

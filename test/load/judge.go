@@ -267,6 +267,11 @@ func (j *judge) whole() {
 	j.check("", "verdicts of the buckets that a replay of the log says again", float64(r.Replay.Same) >= 0.999*float64(r.Replay.Compared),
 		"99.9 %", fmt.Sprintf("%d of %d", r.Replay.Same, r.Replay.Compared))
 
+	for _, h := range r.Replay.Hours {
+		j.check("", fmt.Sprintf("refused again by the buckets of `/%s` at %s", h.Policy, h.Hour.Format("15:04")),
+			math.Abs(float64(h.Refused-h.Recorded)) <= 0.001*float64(h.Recorded)+1, fmt.Sprint(h.Recorded), fmt.Sprint(h.Refused))
+	}
+
 	var still []string
 	for _, s := range r.Firing {
 		if s.To.After(r.End.Add(-Step)) {

@@ -119,6 +119,7 @@ func tallyUp(r *Run) {
 			case d.Policy != policy || d.Reason == "ok":
 			case d.Reason == "rate_limited":
 				h.Recorded += n
+				h.Refused += n
 			default:
 				h.Queue += n
 			}
@@ -262,6 +263,8 @@ func TestJudgeSeesWhatIsWrong(t *testing.T) {
 		"a job failed":             {func(r *Run) { r.Jobs.Failed++ }, "whole run: jobs failed"},
 		"a job is left":            {func(r *Run) { r.Jobs.PendingAtEnd = 1 }, "whole run: jobs left"},
 		"a refusal without a line": {func(r *Run) { r.Replay.Hours[0].Queue-- }, "whole run: refusals that"},
+		"a replay refuses fewer":   {func(r *Run) { r.Replay.Hours[0].Refused -= 10 }, "whole run: refused again by the buckets of `/run`"},
+		"a replay refuses more":    {func(r *Run) { r.Replay.Hours[1].Refused += 10 }, "whole run: refused again by the buckets of `/assistant`"},
 		"a replay says otherwise":  {func(r *Run) { r.Replay.Same-- }, "whole run: verdicts of the buckets"},
 		"the run took too long":    {func(r *Run) { r.Start = r.Start.Add(-time.Hour) }, "whole run: length"},
 	}
@@ -330,7 +333,7 @@ func TestSlowRuns(t *testing.T) {
 // TestReport writes a report with its plots, of a good run and of one that differs.
 func TestReport(t *testing.T) {
 	t.Parallel()
-	for differs, want := range map[bool]string{false: "50 of 50 expectations", true: "49 of 50 expectations"} {
+	for differs, want := range map[bool]string{false: "52 of 52 expectations", true: "51 of 52 expectations"} {
 		r := goodRun()
 		if differs {
 			r.Jobs.PendingAtEnd = 1

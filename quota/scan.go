@@ -2,6 +2,7 @@ package quota
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -83,17 +84,23 @@ func owing(ctx context.Context, rdb redis.Cmdable, prefix string, keys []string,
 	}
 	values := make([]*redis.StringCmd, len(keys))
 	var now *redis.TimeCmd
-	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, _ = rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		now = p.Time(ctx)
 		for i, key := range keys { // one by one: in a cluster, their slots differ
 			values[i] = p.Get(ctx, key)
 		}
 		return nil
-	})
-	if err != nil && err != redis.Nil { //nolint:errorlint // a bucket that has expired since
+	}) // each call has its own error
+	if err := now.Err(); err != nil {
 		return fmt.Errorf("read buckets: %w", err)
 	}
 	for i, key := range keys {
+		switch err := values[i].Err(); {
+		case errors.Is(err, redis.Nil), redis.HasErrorPrefix(err, "WRONGTYPE"): // it has expired since, or is no bucket
+			continue
+		case err != nil:
+			return fmt.Errorf("read buckets: %w", err)
+		}
 		bucket, subject, ok := strings.Cut(strings.TrimPrefix(key, prefix), ":")
 		if debt := debtOf(values[i].Val(), now.Val()); ok && debt > 0 {
 			see(Owing{bucket, subject, debt})

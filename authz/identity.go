@@ -134,19 +134,31 @@ func (i identifier) tier(r envoy.Request, set *policy.Set, fromProxy bool) int {
 // except finds out whether an exception is for the caller. That of the verified user
 // counts before that of the address.
 func (i identifier) except(c *Caller, r envoy.Request, rules *rules) policy.Exception {
-	e, ok := policy.Exception{}, false
+	user := ""
 	if rules.set.HasUsers() {
-		if id := i.verified(r); id != "" {
-			e, ok = rules.set.OfUser(id)
-		}
+		user = i.verified(r)
 	}
-	if !ok && c.addr.IsValid() {
-		e, ok = rules.set.OfIP(c.addr)
-	}
-	if ok && e.Tier >= 0 {
+	e := exceptionFor(rules.set, user, c.addr)
+	if e.Tier >= 0 {
 		c.tier, c.Tier = e.Tier, rules.tiers[e.Tier]
 	}
 	return e
+}
+
+// exceptionFor returns the exception for a verified user, else that for an address. Both may
+// be missing.
+func exceptionFor(set *policy.Set, user string, ip netip.Addr) policy.Exception {
+	if user != "" {
+		if e, ok := set.OfUser(user); ok {
+			return e
+		}
+	}
+	if ip.IsValid() {
+		if e, ok := set.OfIP(ip); ok {
+			return e
+		}
+	}
+	return policy.Exception{Tier: policy.NoTier}
 }
 
 // clientIP returns the address of the client, or the zero Addr. It believes the headers

@@ -21,8 +21,18 @@ type Subject struct {
 	// buckets than one whom a client only claims.
 	User     string
 	Verified bool
-	// Tier is the name of the caller's tier, by which its limits are; empty for the plain one.
+	// Tier is the name of the tier that the request names; empty for the plain one. It does not
+	// count for a caller to whom the policies give a tier.
 	Tier string
+}
+
+// Exception returns what the policies have for this caller alone, as a gate finds it.
+func (s Subject) Exception(set *policy.Set) policy.Exception {
+	user := ""
+	if s.Verified {
+		user = s.User
+	}
+	return exceptionFor(set, user, s.IP)
 }
 
 // CallerBucket is a bucket that requests of a caller are charged to.
@@ -32,16 +42,20 @@ type CallerBucket struct {
 	Policy string
 	Name   string // as clients are told it
 	Per    policy.Per
+	Shadow bool // the policy's limits refuse nothing
 }
 
 // tier is the number of the caller's tier.
 func (s Subject) tier(set *policy.Set) (int, error) {
-	if s.Tier == "" {
-		return 0, nil
+	tier := 0
+	if s.Tier != "" {
+		var ok bool
+		if tier, ok = set.Tier(s.Tier); !ok {
+			return 0, fmt.Errorf("the policies have no tier %q", s.Tier)
+		}
 	}
-	tier, ok := set.Tier(s.Tier)
-	if !ok {
-		return 0, fmt.Errorf("the policies have no tier %q", s.Tier)
+	if e := s.Exception(set); e.Tier >= 0 {
+		tier = e.Tier
 	}
 	return tier, nil
 }
@@ -76,7 +90,7 @@ func (g *guarded) bucketsFor(ip, user string, tier int) []CallerBucket {
 			continue
 		}
 		all = append(all, CallerBucket{
-			Bucket: quota.Bucket{Key: key, Limit: b.limits[tier], MaxDebt: b.maxDebt}, Policy: g.name, Name: b.name, Per: b.per,
+			Bucket: quota.Bucket{Key: key, Limit: b.limits[tier], MaxDebt: b.maxDebt}, Policy: g.name, Name: b.name, Per: b.per, Shadow: g.limitShadow,
 		})
 	}
 	return all
@@ -172,7 +186,7 @@ func (s *Server) Charged(req *authv3.CheckRequest) []CallerBucket {
 	var d Decision
 	charged := g.bucketsOf(caller, &d)
 	for i, b := range d.Buckets {
-		all = append(all, CallerBucket{Bucket: charged[i], Policy: g.name, Name: b.name, Per: b.per})
+		all = append(all, CallerBucket{Bucket: charged[i], Policy: g.name, Name: b.name, Per: b.per, Shadow: g.limitShadow})
 	}
 	return all
 }

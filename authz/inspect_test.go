@@ -67,3 +67,15 @@ policies:
 		t.Error("a tier that there is not")
 	}
 }
+
+// TestChargedWithoutLimits: where no bucket is asked, a request is charged to none.
+func TestChargedWithoutLimits(t *testing.T) {
+	for enabled, want := range map[bool]int{true: 1, false: 0} {
+		cfg := config(t)
+		cfg.LimitEnabled = enabled
+		s := serve(cfg, quota.NewMemory(), nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		if got := s.Charged(checkRequest("203.0.113.9", "/run", true)); len(got) != want {
+			t.Errorf("limits enabled: %v; charged to %v", enabled, got)
+		}
+	}
+}

@@ -235,6 +235,9 @@ callers:
 				kind, _, _ := strings.Cut(c, " ")
 				kinds = append(kinds, kind)
 			}
+			if charged := s.Charged(req); (len(charged) > 0) != strings.Contains(tt.want.calls, "take") {
+				t.Errorf("it is charged to %v, the limiter got %v", charged, calls)
+			}
 			got := want{statusOf(resp), reason(resp), strings.Join(kinds, ", "), header(resp, "ratelimit-policy")}
 			if got != tt.want {
 				t.Errorf("got %+v, want %+v", got, tt.want)

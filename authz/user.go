@@ -128,7 +128,7 @@ func claimedUser(claim any) (id string, named, sure bool) {
 	case nil:
 		return "", false, true
 	case string:
-		return v, true, v != "" && isPlain(v)
+		return v, true, v != "" && IsUserID(v)
 	case float64:
 		return strconv.FormatFloat(v, 'f', -1, 64), true, v == math.Trunc(v) && math.Abs(v) < 1<<53
 	default:
@@ -140,7 +140,7 @@ func claimedUser(claim any) (id string, named, sure bool) {
 func headerUser(r envoy.Request) (id string, named, sure bool) {
 	for _, name := range []string{"x-user-id", "x-userid"} {
 		if value, lines := r.Header(name); lines > 1 || value != "" {
-			return value, true, lines == 1 && !strings.Contains(value, ",") && isPlain(value)
+			return value, true, lines == 1 && !strings.Contains(value, ",") && IsUserID(value)
 		}
 	}
 	return "", false, true
@@ -162,10 +162,12 @@ func queryUser(r envoy.Request) (id string, named, sure bool) {
 			id = unescape(value)
 		}
 	}
-	return id, times > 0, times <= 1 && isPlain(id)
+	return id, times > 0, times <= 1 && IsUserID(id)
 }
 
-func isPlain(id string) bool {
+// IsUserID says whether a gate takes text for the id of a user: at most 256 bytes of UTF-8,
+// without control characters. Who names another one is anonymous.
+func IsUserID(id string) bool {
 	return len(id) <= maxUserID && utf8.ValidString(id) && strings.IndexFunc(id, unicode.IsControl) < 0
 }
 

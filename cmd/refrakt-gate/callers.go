@@ -112,12 +112,12 @@ func printCallers(w io.Writer, all []owed, places []placed) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "BUCKET\tCALLER\tFULL")
 	for _, o := range all {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", o.Bucket, o.Caller, when(o.Full))
+		fmt.Fprintf(t, "%s\t%s\t%s\n", printable(o.Bucket), printable(o.Caller), when(o.Full))
 	}
 	if len(places) > 0 {
 		fmt.Fprintln(t, "\nQUEUE\tCALLER\tPLACES")
 		for _, p := range places {
-			fmt.Fprintf(t, "%s\t%s\t%d\n", p.Queue, p.Caller, p.Places)
+			fmt.Fprintf(t, "%s\t%s\t%d\n", p.Queue, printable(p.Caller), p.Places)
 		}
 	}
 	if err := t.Flush(); err != nil {

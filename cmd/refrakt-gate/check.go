@@ -3,17 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"maps"
 	"net"
-	"slices"
 	"strings"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 
 	"github.com/refrakt-hub/refrakt-gate/envoy"
 )
@@ -30,6 +26,7 @@ type checkCmd struct {
 	Policy  string            `help:"Policy that Envoy's route names. If it is empty, the path decides."`
 	Timeout time.Duration     `default:"2s" help:"How long to wait for the answer."`
 	DryRun  bool              `help:"Ask no gate. Decide here by the policies of the environment, the buckets in Redis and a new look at the queue, and take no token and no place. Shows the state of each bucket."`
+	Output  string            `short:"o" enum:"text,json" default:"text" help:"Form of the output: text or json."`
 	TLS     clientTLS         `embed:"" prefix:"tls-"`
 }
 
@@ -62,10 +59,7 @@ func (c checkCmd) Run(p *process) error {
 	if err != nil {
 		return exit{exitUsage, fmt.Errorf("ask the gate at %s: %w", addr, err)}
 	}
-	if !report(p.stdout, resp) {
-		return exit{code: exitDenied}
-	}
-	return nil
+	return c.report(p.stdout, verdictOf(resp))
 }
 
 func (c checkCmd) request() *authv3.CheckRequest {
@@ -91,27 +85,6 @@ func (c checkCmd) request() *authv3.CheckRequest {
 		attrs.ContextExtensions = map[string]string{envoy.PolicyExtension: c.Policy}
 	}
 	return &authv3.CheckRequest{Attributes: attrs}
-}
-
-// report prints the verdict and returns whether the request may pass.
-func report(w io.Writer, resp *authv3.CheckResponse) (allowed bool) {
-	allowed = resp.GetStatus().GetCode() == int32(codes.OK)
-	meta := resp.GetDynamicMetadata().AsMap()
-	headers := resp.GetOkResponse().GetResponseHeadersToAdd()
-	if allowed {
-		fmt.Fprintln(w, "allowed")
-	} else {
-		denied := resp.GetDeniedResponse()
-		headers = denied.GetHeaders()
-		fmt.Fprintf(w, "denied %d %s\n", denied.GetStatus().GetCode(), denied.GetBody())
-	}
-	for _, key := range slices.Sorted(maps.Keys(meta)) {
-		fmt.Fprintf(w, "  %s: %v\n", key, meta[key])
-	}
-	for _, h := range headers {
-		fmt.Fprintf(w, "  header %s: %s\n", h.GetHeader().GetKey(), h.GetHeader().GetValue())
-	}
-	return allowed
 }
 
 // dialable returns the address to connect to for an address to listen on: localhost:9001

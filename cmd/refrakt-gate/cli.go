@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
 
@@ -31,7 +32,7 @@ type cli struct {
 	Check       checkCmd       `cmd:"" help:"Ask a running gate about one request, as Envoy would, and print the verdict. It is charged like a real one. Exit status: 0 allowed, 1 denied, 2 error."`
 	Callers     callersCmd     `cmd:"" help:"Show who uses most: the buckets that owe most, and the callers with most places in a queue with a fair share. Reads Redis with the settings of a gate, in small steps. Exit status: 0 shown, 1 not possible, 2 bad settings."`
 	Show        showCmd        `cmd:"" help:"Show all buckets of one caller, how long until each has a token, and the caller's places in queues with a fair share. Reads Redis with the settings of a gate (QUEUE_URL, POLICY_FILE). Takes no token. Exit status: 0 shown, 1 not possible, 2 bad settings."`
-	Reset       resetCmd       `cmd:"" help:"Fill all buckets of one caller, in Redis. Buckets that all callers share stay as they are. Exit status: 0 filled, 1 not possible, 2 bad settings."`
+	Reset       resetCmd       `cmd:"" help:"Fill all buckets of one caller, in Redis. Buckets that all callers share stay as they are, and so do places in queues. Exit status: 0 filled, 1 not possible, 2 bad settings."`
 	Replay      replayCmd      `cmd:"" help:"Decide the requests of an access log of Envoy again, with other limits, and show how many would be refused, by policy and hour, and whose. Asks no gate and no Redis. Exit status: 0 shown, 1 not possible, 2 bad settings."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`
 }
@@ -45,6 +46,12 @@ type process struct {
 // run is the whole program. It returns the exit code.
 func run(args, environ []string, stdout, stderr io.Writer) int {
 	p := &process{env: toMap(environ), stdout: stdout, stderr: stderr}
+	for _, arg := range args {
+		if !utf8.ValidString(arg) { // the parser would change it without a word
+			fmt.Fprintf(stderr, "refrakt-gate: the argument %q is not UTF-8\n", arg)
+			return exitUsage
+		}
+	}
 	exited, code := false, exitOK
 	parser, err := kong.New(new(cli),
 		kong.Name("refrakt-gate"),

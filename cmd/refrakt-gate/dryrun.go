@@ -5,21 +5,40 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/refrakt-hub/refrakt-gate/authz"
 	"github.com/refrakt-hub/refrakt-gate/backpressure"
+	"github.com/refrakt-hub/refrakt-gate/backpressure/saq"
 	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
 // dryQueue is a queue that is looked at, and that no job is counted into.
-type dryQueue struct{ authz.Queue }
+type dryQueue struct {
+	authz.Queue
 
-// Admit says what the newest sample says.
-func (q dryQueue) Admit(_ context.Context, a backpressure.Asker) backpressure.Verdict {
-	return q.Shed(a, false)
+	places *saq.Queue
+	window time.Duration // of admissions
+}
+
+// Admit says what an admission would say now. How long the caller's own jobs need to leave is
+// not looked at: a caller at its share is told to wait until all that are pending have left.
+func (q dryQueue) Admit(ctx context.Context, a backpressure.Asker) backpressure.Verdict {
+	place := q.Place(a)
+	if place.Limit == 0 {
+		return q.Admitted(a, backpressure.Admission{Admitted: true}, false)
+	}
+	held, pending, err := q.places.Held(ctx, place.Caller, q.window)
+	if err != nil {
+		return q.Admitted(a, backpressure.Admission{}, true)
+	}
+	most := int64(place.MayHold(pending + 1))
+	full := pending >= int64(place.Limit) || place.Share > 0 && most == 0
+	over := !full && place.Share > 0 && held >= most
+	return q.Admitted(a, backpressure.Admission{Admitted: !full && !over, OverShare: over, Pending: pending}, false)
 }
 
 // decide answers a request in this process, as a gate would: by the policies of the
@@ -36,7 +55,7 @@ func (in *inspection) decide(ctx context.Context, req *authv3.CheckRequest) (*au
 		}
 	}
 	for name, q := range watched {
-		watched[name] = authz.WatchedQueue{Queue: dryQueue{q.Queue}}
+		watched[name] = authz.WatchedQueue{Queue: dryQueue{q.Queue, saq.New(name, in.queueRedis), in.cfg.Queue.AdmissionWindow}}
 	}
 	rules := authz.Rules{Policies: in.set, Queues: watched}
 	server := authz.New(in.cfg.Authz, rules, quota.Dry{Buckets: in.buckets}, authz.Traces{}, prometheus.NewRegistry(), log)
@@ -64,15 +83,7 @@ func (c checkCmd) runDry(p *process) error {
 	if err != nil {
 		return exit{exitUsage, fmt.Errorf("look: %w", err)}
 	}
-	allowed := report(p.stdout, resp)
-	if len(buckets) > 0 {
-		fmt.Fprintln(p.stdout)
-		if err := printBuckets(p.stdout, buckets); err != nil {
-			return exit{exitUsage, err}
-		}
-	}
-	if !allowed {
-		return exit{code: exitDenied}
-	}
-	return nil
+	v := verdictOf(resp)
+	v.Buckets = buckets
+	return c.report(p.stdout, v)
 }

@@ -125,7 +125,7 @@ func blame[O any](parse func(string) (*O, error), u *url.URL, query url.Values) 
 		case name == "addr" || taken(name, ""):
 			return badValue(name)
 		default:
-			return fmt.Errorf("the gate knows no parameter %s (docs/configuration.md lists them)", printable(name))
+			return fmt.Errorf("the gate knows no parameter %s (docs/configuration.md lists them)", shownName(name))
 		}
 	}
 	return errNotRedis

@@ -142,7 +142,7 @@ func readURL(raw string) (*url.URL, url.Values, error) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(query)) {
 		if len(query[name]) > 1 && name != "addr" {
-			return nil, nil, fmt.Errorf("the parameter %s is there more than once", printable(name))
+			return nil, nil, fmt.Errorf("the parameter %s is there more than once", shownName(name))
 		}
 	}
 	return u, query, nil
@@ -207,9 +207,9 @@ func pythonValue(query url.Values, name string) string {
 	return value
 }
 
-// printable is the name of a parameter if it looks like one. What does not may be part
+// shownName is the name of a parameter if it looks like one. What does not may be part
 // of a password.
-func printable(name string) string {
+func shownName(name string) string {
 	isWord := func(r rune) bool {
 		return r == '_' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
 	}

@@ -7,14 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/refrakt-hub/refrakt-gate/authz"
 	"github.com/refrakt-hub/refrakt-gate/backpressure/saq"
-	"github.com/refrakt-hub/refrakt-gate/policy"
 	"github.com/refrakt-hub/refrakt-gate/quota"
 )
 
@@ -33,6 +31,8 @@ func (c callerFlags) subject() (authz.Subject, error) {
 		return s, errors.New("say whom: --ip, --user or both")
 	case c.Verified && c.User == "":
 		return s, errors.New("--verified says something of --user, which is missing")
+	case !authz.IsUserID(c.User):
+		return s, errors.New("--user: no user has such an id: it is over 256 bytes long or has control characters")
 	case c.IP != "":
 		ip, err := netip.ParseAddr(c.IP)
 		if err != nil {
@@ -47,8 +47,16 @@ func (c callerFlags) subject() (authz.Subject, error) {
 type showCmd struct {
 	callerFlags `embed:""`
 
-	Tier   string `help:"Tier of the caller, by which its limits are (default: the plain one)."`
+	Tier   string `help:"Tier that the caller's requests name, by which its limits are (default: the plain one). A tier that POLICY_FILE gives the caller counts before it."`
 	Output string `short:"o" enum:"text,json" default:"text" help:"Form of the output: text or json."`
+}
+
+// shownCaller is what show prints.
+type shownCaller struct {
+	standing
+
+	Buckets []shownBucket `json:"buckets"`
+	Places  []heldPlaces  `json:"places"`
 }
 
 // shownBucket is one bucket as show prints it.
@@ -60,6 +68,7 @@ type shownBucket struct {
 	Capacity int64   `json:"capacity"`
 	Next     float64 `json:"next_token_seconds"` // 0: it has a token
 	Full     float64 `json:"full_seconds"`       // 0: it is full
+	Shadow   bool    `json:"shadow"`             // the policy's limits refuse nothing
 }
 
 // heldPlaces is what a caller has of a queue with a fair share, as show prints it.
@@ -89,21 +98,21 @@ func (c showCmd) Run(p *process) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), inspectTimeout)
 	defer cancel()
-	var shown struct {
-		Buckets []shownBucket `json:"buckets"`
-		Places  []heldPlaces  `json:"places"`
-	}
+	shown := shownCaller{standing: in.standing(subject)}
 	if shown.Buckets, err = in.look(ctx, buckets); err != nil {
 		return err
 	}
 	if shown.Places, err = in.places(ctx, subject); err != nil {
 		return err
 	}
-	if len(shown.Buckets)+len(shown.Places) == 0 {
+	if len(shown.Buckets)+len(shown.Places) == 0 && !shown.Denied {
 		return exit{exitFailed, errors.New("no policy has a bucket or a share of a queue for such a caller: see `refrakt-gate config`")}
 	}
 	if c.Output == "json" {
 		return printJSON(p.stdout, shown)
+	}
+	if notes := shown.notes(); len(notes) > 0 {
+		fmt.Fprintf(p.stdout, "%s\n\n", strings.Join(notes, "\n"))
 	}
 	if err := printBuckets(p.stdout, shown.Buckets); err != nil {
 		return err
@@ -129,7 +138,7 @@ func (in *inspection) look(ctx context.Context, buckets []authz.CallerBucket) ([
 		r := quota.Result{Limit: b.Limit, Debt: debts[i]}
 		shown[i] = shownBucket{
 			Policy: b.Policy, Bucket: b.Name, Per: string(b.Per),
-			Left: r.Remaining(), Capacity: b.Limit.Capacity, Full: debts[i].Seconds(),
+			Left: r.Remaining(), Capacity: b.Limit.Capacity, Full: debts[i].Seconds(), Shadow: b.Shadow,
 		}
 		if r.Remaining() == 0 {
 			shown[i].Next = r.NextToken().Seconds()
@@ -203,43 +212,5 @@ func printJSON(w io.Writer, v any) error {
 	if err := e.Encode(v); err != nil {
 		return fmt.Errorf("print: %w", err)
 	}
-	return nil
-}
-
-// resetCmd fills the buckets of one caller.
-type resetCmd struct {
-	callerFlags `embed:""`
-}
-
-// Run implements the command.
-func (c resetCmd) Run(p *process) error {
-	subject, err := c.subject()
-	if err != nil {
-		return exit{exitUsage, err}
-	}
-	in, err := inspect(p.env)
-	if err != nil {
-		return err
-	}
-	defer in.close()
-	buckets, err := authz.BucketsOf(in.set, subject)
-	if err != nil {
-		return exit{exitUsage, err}
-	}
-	// A bucket that all callers share is not the caller's to have filled.
-	buckets = slices.DeleteFunc(buckets, func(b authz.CallerBucket) bool { return b.Per == policy.PerAll })
-	if len(buckets) == 0 {
-		return exit{exitFailed, errors.New("no policy has a bucket for such a caller: see `refrakt-gate config`")}
-	}
-	keys, names := make([]string, len(buckets)), make([]string, len(buckets))
-	for i, b := range buckets {
-		keys[i], names[i] = b.Key, fmt.Sprintf("%s per %s", b.Name, b.Per)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), inspectTimeout)
-	defer cancel()
-	if err := in.buckets.Forget(ctx, keys); err != nil {
-		return err
-	}
-	fmt.Fprintf(p.stdout, "full again: %s. A gate that has just refused the caller may do so for another second.\n", strings.Join(names, ", "))
 	return nil
 }

@@ -64,7 +64,7 @@ func (c callersCmd) Run(p *process) error {
 
 // mostOwing returns the buckets that need the longest time to be full, the longest first.
 func (in *inspection) mostOwing(ctx context.Context, n int) ([]owed, error) {
-	var most []owed
+	most := []owed{} // not null in JSON
 	err := in.buckets.Scan(ctx, func(o quota.Owing) {
 		most = append(most, owed{o.Bucket, o.Subject, o.Debt.Seconds()})
 		if len(most) >= 2*n+1000 { // memory does not grow with the number of buckets
@@ -92,7 +92,7 @@ func longest(all []owed, n int) []owed {
 
 // mostPlaces returns the callers with most places in each queue that has a fair share.
 func (in *inspection) mostPlaces(ctx context.Context, n int) ([]placed, error) {
-	var most []placed
+	most := []placed{} // not null in JSON
 	for _, q := range in.cfg.policies.Queues {
 		if q.FairShare == 0 {
 			continue

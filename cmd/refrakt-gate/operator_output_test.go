@@ -242,6 +242,9 @@ func TestCallersOutput(t *testing.T) {
 	server := redistest.Start(t)
 	admin := server.Client(t)
 	environ := []string{"QUEUE_URL=" + server.URL(), "POLICY_FILE=" + policyFile(t, operatorPolicies)}
+	if got := fmt.Sprint(asJSON[map[string]any](t, environ, exitOK, "callers")); got != "map[owed:[] places:[]]" {
+		t.Errorf("while nobody owes anything, it prints %s", got)
+	}
 	debt := fmt.Sprint(time.Now().Add(time.Hour).UnixNano())
 	for _, key := range []string{quota.Key("run", "ip:\x1b[2J"), quota.Key("r\nun", "ip:1.2.3.4"), quota.Key("run", "ip:2001:db8::/64")} {
 		must(t, admin.Set(t.Context(), key, debt, 0).Err())

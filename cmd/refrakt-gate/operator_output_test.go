@@ -86,16 +86,16 @@ policies:
 		sample()
 		dry := asJSON[answer](t, environ, code, append(args, "--dry-run")...)
 		again := asJSON[answer](t, environ, code, append(args, "--dry-run")...)
-		real := asJSON[answer](t, environ, code, append(args, "--addr", addr)...)
-		if len(dry.Buckets) != map[bool]int{true: 1, false: 0}[path == "/shared"] || dry.Buckets == nil && path == "/shared" || real.Buckets != nil {
-			t.Errorf("request %d: the buckets are %v, and %v of a gate", i, dry.Buckets, real.Buckets)
+		asked := asJSON[answer](t, environ, code, append(args, "--addr", addr)...)
+		if len(dry.Buckets) != map[bool]int{true: 1, false: 0}[path == "/shared"] || dry.Buckets == nil && path == "/shared" || asked.Buckets != nil {
+			t.Errorf("request %d: the buckets are %v, and %v of a gate", i, dry.Buckets, asked.Buckets)
 		}
 		if retry := dry.Headers["retry-after"]; (retry == "") != dry.Allowed {
 			t.Errorf("request %d, %s: retry-after is %q", i, want, retry)
 		}
-		for _, a := range []answer{dry, again, real} {
-			if a.Allowed != (reason == "ok") || a.Metadata.Reason != reason || a.Metadata.Policy != path[1:] || a.Status != real.Status || a.Body != real.Body {
-				t.Errorf("request %d, %s: it says %+v, the gate says %+v", i, want, a, real)
+		for _, a := range []answer{dry, again, asked} {
+			if a.Allowed != (reason == "ok") || a.Metadata.Reason != reason || a.Metadata.Policy != path[1:] || a.Status != asked.Status || a.Body != asked.Body {
+				t.Errorf("request %d, %s: it says %+v, the gate says %+v", i, want, a, asked)
 			}
 		}
 	}

@@ -18,30 +18,35 @@ type buckets struct {
 // usuallyLate is how much later a bucket can be full if late does not say it.
 const usuallyLate = 5 * time.Millisecond
 
-// refuse charges a request to buckets and says that one of them is empty. Where that depends
-// on when exactly the gate decided, the log knows.
-func (b buckets) refuse(q request, of []quota.Bucket) bool {
+// refuse charges a request to buckets. It returns the key of the one that is empty, or else
+// nothing. Where that depends on when exactly the gate decided, the log knows.
+func (b buckets) refuse(q request, of []quota.Bucket) (empty string) {
 	now := q.decided() - b.start
-	justCame := false // a token that was missing before
+	justCame := "" // the bucket with a token that was missing before
 	for i, bucket := range of {
 		of[i].MaxDebt = max(bucket.MaxDebt, bucket.Limit.Span()) + bucket.Limit.Interval // room for a token that is taken early
 		full, known := b.store.FullAt(bucket.Key)
 		if known {
 			since := now - full + bucket.Limit.Span() - bucket.Limit.Interval
-			justCame = justCame || since >= 0 && since < q.doubt(bucket.Limit, b.lateness(bucket.Key))
+			if since >= 0 && since < q.doubt(bucket.Limit, b.lateness(bucket.Key)) {
+				justCame = bucket.Key
+			}
 		}
 		if !known || full <= now {
 			b.found(bucket.Key, q.took)
 		}
 	}
-	if q.outcome == limited && justCame {
-		return true
+	if q.outcome == limited && justCame != "" {
+		return justCame
 	}
 	r := b.store.TakeAt(now, quota.Request{Buckets: of})
 	if wait := r.NextToken(); q.outcome == passed && r.Empty() && wait <= q.doubt(r.Limit, 0) {
 		r = b.store.TakeAt(now+wait, quota.Request{Buckets: of})
 	}
-	return r.Empty()
+	if r.Empty() {
+		return of[r.Bucket].Key
+	}
+	return ""
 }
 
 // doubt is the time within which a token of this limit may or may not have come before the

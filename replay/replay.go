@@ -3,6 +3,7 @@ package replay
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/valyala/fastjson"
@@ -31,7 +32,8 @@ type request struct {
 	policy         int32         // index of the policy
 	ip, user, tier int32
 	outcome        outcome
-	refused        bool // by a bucket, with the limits of the replay
+	refused        bool  // by a bucket, with the limits of the replay
+	emptied        int32 // whose bucket that is: ip or user; 0: that of all callers
 }
 
 // decided is a time at which the gate can have decided. When it did, the log does not say to
@@ -117,6 +119,9 @@ type Caller struct {
 	Caller string `json:"caller"` // "ip:", "user:" or "jwt:", and a hash
 	Policy string `json:"policy"`
 	Counts
+	// Own is how many of Refused are for a bucket of its own. The others are for that of the
+	// user who came from this address, or of the address of this user, or of all callers.
+	Own int `json:"own"`
 }
 
 type hourKey struct {
@@ -158,6 +163,9 @@ func (r *Replay) Run(only Only) Report {
 		for _, name := range []int32{q.ip, q.user} {
 			if c := callers[callerKey{q.policy, name}]; c != nil {
 				c.add(q)
+				if q.emptied == name {
+					c.Own++
+				}
 			}
 		}
 	}
@@ -180,21 +188,30 @@ func (r *Replay) decide() {
 	for i := range r.requests {
 		if q := &r.requests[i]; q.isCharged(policies[q.policy]) {
 			of := charges.Of(policies[q.policy], r.names.all[q.ip], r.names.all[q.user], r.names.all[q.tier])
-			q.refused = len(of) > 0 && b.refuse(*q, of)
+			if len(of) == 0 {
+				continue
+			}
+			empty := b.refuse(*q, of)
+			q.refused = empty != ""
+			for _, name := range []int32{q.ip, q.user} {
+				if name != 0 && strings.HasSuffix(empty, r.names.all[name]) {
+					q.emptied = name
+				}
+			}
 		}
 	}
 }
 
 // refusedCallers has a place for each caller with a request that is or was refused.
-func (r *Replay) refusedCallers() map[callerKey]*Counts {
-	callers := make(map[callerKey]*Counts)
+func (r *Replay) refusedCallers() map[callerKey]*Caller {
+	callers := make(map[callerKey]*Caller)
 	for _, q := range r.requests {
 		if !q.refused && q.outcome != limited {
 			continue
 		}
 		for _, name := range []int32{q.ip, q.user} {
 			if key := (callerKey{q.policy, name}); name != 0 && callers[key] == nil {
-				callers[key] = new(Counts)
+				callers[key] = &Caller{Caller: r.names.all[name], Policy: r.set.Policies()[q.policy].Name}
 			}
 		}
 	}
@@ -239,7 +256,7 @@ func (c *Counts) add(q request) {
 }
 
 // list fills the lists of the report.
-func (r *Replay) list(hours map[hourKey]*Counts, callers map[callerKey]*Counts) {
+func (r *Replay) list(hours map[hourKey]*Counts, callers map[callerKey]*Caller) {
 	policies := r.set.Policies()
 	r.report.Hours, r.report.Callers = []Hour{}, []Caller{}
 	keys := make([]hourKey, 0, len(hours))
@@ -250,9 +267,9 @@ func (r *Replay) list(hours map[hourKey]*Counts, callers map[callerKey]*Counts) 
 	for _, k := range keys {
 		r.report.Hours = append(r.report.Hours, Hour{policies[k.policy].Name, time.Unix(k.hour, 0).UTC(), *hours[k]})
 	}
-	for k, c := range callers {
+	for _, c := range callers {
 		if c.Requests > 0 { // else it is not one of those that are counted
-			r.report.Callers = append(r.report.Callers, Caller{r.names.all[k.name], policies[k.policy].Name, *c})
+			r.report.Callers = append(r.report.Callers, *c)
 		}
 	}
 	slices.SortFunc(r.report.Callers, func(a, b Caller) int {

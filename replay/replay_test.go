@@ -129,7 +129,7 @@ func TestReport(t *testing.T) {
 			{Policy: "free", Hour: ten, Counts: replay.Counts{Requests: 1}},
 		},
 		Callers: []replay.Caller{
-			{Caller: "ip:a", Policy: "run", Counts: replay.Counts{Requests: 6, Refused: 2, Recorded: 1, Queue: 1, Other: 1}},
+			{Caller: "ip:a", Policy: "run", Counts: replay.Counts{Requests: 6, Refused: 2, Recorded: 1, Queue: 1, Other: 1}, Own: 2},
 			{Caller: "ip:b", Policy: "run", Counts: replay.Counts{Requests: 2, Recorded: 1}},
 			{Caller: "user:u", Policy: "run", Counts: replay.Counts{Requests: 1, Recorded: 1}},
 		},
@@ -147,6 +147,34 @@ func TestReport(t *testing.T) {
 	}
 	if none := run(t, replay.Only{IP: "ip:b", User: "user:other"}, lines...); len(none.Hours) != 0 {
 		t.Errorf("of nobody it says %+v", none)
+	}
+}
+
+// TestWhoseBucket: a refusal is for the bucket of the address, of the user, or of all.
+func TestWhoseBucket(t *testing.T) {
+	t.Parallel()
+	own := func(r replay.Report) string {
+		var all []string
+		for _, c := range r.Callers {
+			all = append(all, fmt.Sprint(c.Caller, " ", c.Own, "/", c.Refused))
+		}
+		return strings.Join(all, " ")
+	}
+	for _, tt := range []struct {
+		lines []string
+		want  string
+	}{
+		{[]string{request(0), request(1), request(2, `user="user:u"`)}, "ip:a 1/1 user:u 0/1"},
+		{[]string{
+			request(0, `ip="ip:1"`, `user="user:u"`), request(1, `ip="ip:2"`, `user="user:u"`),
+			request(2, `ip="ip:3"`, `user="user:u"`), request(3, `ip="ip:4"`, `user="user:u"`),
+		}, "ip:4 0/1 user:u 1/1"},
+		{[]string{request(0, `policy="free"`), request(1, `policy="free"`)}, "ip:a 0/1"},
+		{[]string{request(0), request(1), request(60.001, limited...)}, "ip:a 1/1"},
+	} {
+		if got := own(run(t, replay.Only{}, tt.lines...)); got != tt.want {
+			t.Errorf("got %s, want %s", got, tt.want)
+		}
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 
 // callersCmd shows who uses most.
 type callersCmd struct {
-	Top     int           `short:"n" default:"10" help:"How many callers to show, by tokens owed and by places in each queue."`
+	Top     int           `short:"n" default:"10" help:"How many callers to show, by the time until their buckets are full and by places in each queue."`
 	Timeout time.Duration `default:"5m" help:"How long to look at most. Redis is asked in small steps."`
 	Output  string        `short:"o" enum:"text,json" default:"text" help:"Form of the output: text or json."`
 }

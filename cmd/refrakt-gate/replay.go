@@ -189,10 +189,11 @@ func printReplay(w io.Writer, r replay.Report) error {
 		}
 	}
 	if len(r.Callers) > 0 {
-		fmt.Fprintln(t, "\nCALLER\tPOLICY\tREQUESTS\tREFUSED\tIN THE LOG")
+		fmt.Fprintln(t, "\nCALLER\tPOLICY\tREQUESTS\tREFUSED\tOWN BUCKET\tIN THE LOG")
 	}
 	for _, c := range r.Callers {
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d (%s)\t%d\n", printable(c.Caller), c.Policy, c.Requests, c.Refused, percent(c.Refused, c.Requests), c.Recorded)
+		fmt.Fprintf(t, "%s\t%s\t%d\t%d (%s)\t%d\t%d\n", printable(c.Caller), c.Policy, c.Requests,
+			c.Refused, percent(c.Refused, c.Requests), c.Own, c.Recorded)
 	}
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("print: %w", err)

@@ -51,9 +51,9 @@ run     2026-11-26 10:00  2         1 (50.0 %)  0 (0.0 %)   0             0
 run     2026-11-26 11:00  1         0 (0.0 %)   0 (0.0 %)   1             0
 run     all               3         1 (33.3 %)  0 (0.0 %)   1             0
 
-CALLER                       POLICY  REQUESTS  REFUSED      IN THE LOG
-ip:wi2wKE6zZyYaWBcXPck9Ew    run     2         1 (50.0 %)   0
-user:SZFeDX1LQC4wF9AQvBwOgw  run     1         1 (100.0 %)  0
+CALLER                       POLICY  REQUESTS  REFUSED      OWN BUCKET  IN THE LOG
+ip:wi2wKE6zZyYaWBcXPck9Ew    run     2         1 (50.0 %)   1           0
+user:SZFeDX1LQC4wF9AQvBwOgw  run     1         1 (100.0 %)  0           0
 `
 	if code, out, errs := runCLI(t, []string{"QUEUE_URL=redis://127.0.0.1:1", "RATE_LIMIT_RUN_BURST=1", "RATE_LIMIT_RUN_PER_MINUTE=1"}, "replay", log); code != 0 || out != all || errs != "" {
 		t.Errorf("exit code %d, %s\n%s", code, errs, out)
@@ -66,7 +66,7 @@ user:SZFeDX1LQC4wF9AQvBwOgw  run     1         1 (100.0 %)  0
 		{"--by-path --policy " + write(t, "other.yaml", "policies: {run: {match: [/x], buckets: [{per: ip, burst: 1, rate: 1/h}]}, new: {match: [/run], buckets: [{per: ip, burst: 9, rate: 1/h}]}}"), "new     2026-11-26 10:00  2         0 (0.0 %)"},
 		{zipped(t), "run     2026-11-26 10:00  4         0 (0.0 %)"},
 		{write(t, "more.log", strings.ReplaceAll(accessLog, `"policy":"run"`, `"policy":"assistant"`)), "assistant  all               3         0"},
-		{"-n 1 --policy " + policies, "ip:wi2wKE6zZyYaWBcXPck9Ew  run     2         1 (50.0 %)  0\n"},
+		{"-n 1 --policy " + policies, "ip:wi2wKE6zZyYaWBcXPck9Ew  run     2         1 (50.0 %)  1           0\n"},
 	} {
 		code, out, errs := runCLI(t, nil, append([]string{"replay", log}, strings.Fields(tt.args)...)...)
 		if code != 0 || !strings.Contains(out, tt.want) {

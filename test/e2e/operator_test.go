@@ -186,24 +186,7 @@ func TestSupportDoc(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	policies := filepath.Join(t.TempDir(), "policies.yaml")
-	// A token a minute, so that none comes while the test runs.
-	const file = `
-queues: {default: {max_pending: 40, max_age: 10m, fair_share: 1}}
-policies:
-  run:
-    match: [/run]
-    queue: default
-    becomes_job: true
-    buckets: [{per: ip, burst: 10, rate: 1/m}, {per: user, burst: 10, rate: 1/m}]
-  assistant:
-    match: [/assistant]
-    queue: default
-    buckets: [{per: ip, burst: 30, rate: 30/m}, {per: user, burst: 30, rate: 30/m}]
-`
-	if err := os.WriteFile(policies, []byte(file), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	policies := filepath.Join("testdata", "support.yaml")
 	settings := map[string]string{"QUEUE_URL": redistest.Start(t).URL(), "POLICY_FILE": policies, "QUEUE_ADMISSION_WINDOW": "1m"}
 	gate := e2e.StartGate(t, settings)
 	for i := range 10 {

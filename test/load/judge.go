@@ -288,9 +288,9 @@ func (j *judge) whole() {
 func refusals(decided map[Decision]int) string {
 	n := map[string]int{}
 	for d, count := range decided {
-		switch d.Reason {
-		case "ok":
-		case "rate_limited":
+		switch {
+		case count == 0 || d.Reason == "ok":
+		case d.Reason == "rate_limited":
 			n["by a bucket of `/"+d.Policy+"`"] += count
 		default:
 			n["of `/"+d.Policy+"` by the queue"] += count

@@ -106,7 +106,7 @@ func tallyUp(r *Run) {
 		}
 	}
 	j.Started, j.Waits, j.Ended = total, total, total
-	r.Decided, r.Replay = map[Decision]int{}, replay.Report{Compared: 10_000, Same: 9_990}
+	r.Decided, r.Replay = map[Decision]int{{"unknown", "unknown_policy"}: 0}, replay.Report{Compared: 10_000, Same: 9_990}
 	for _, p := range r.Phases {
 		for d, n := range p.Decisions {
 			r.Decided[d] += n

@@ -1,11 +1,13 @@
 package page
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"math"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -197,6 +199,32 @@ func TestSince(t *testing.T) {
 			t.Errorf("got %s, want %s", tt.got, tt.want)
 		}
 	}
+}
+
+// TestRun: what the charts show is kept, and troubles get their times, without anybody who asks for the page.
+func TestRun(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := gateLike(1)
+		s.Degraded = func() []string { return []string{"a"} }
+		p := New(s, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		begin := time.Now()
+		go func() { done <- p.Run(ctx) }()
+		time.Sleep(3*slotTime + time.Second)
+		pending, age := p.history.depths("default")
+		if got := fmt.Sprint(pending[slots-4:], age[slots-4:]); got != "[NaN 1 1 1] [NaN 2 2 2]" {
+			t.Errorf("got %s", got)
+		}
+		if got := p.history.since(p.troubles(), time.Now())[0].Since.Sub(begin); got != slotTime {
+			t.Errorf("the trouble is known after %v, want %v", got, slotTime)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // gateLike has what a gate with so many policies counts.

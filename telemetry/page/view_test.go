@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"net/http/httptest"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -133,6 +134,114 @@ func TestHeadlines(t *testing.T) {
 	}
 }
 
+// queueNamed has the numbers of a queue by its name, which are n, n+1 and so on.
+func queueNamed(g gauges, queue string, n float64) {
+	label := `{queue="` + queue + `"}`
+	for i, metric := range []string{
+		"refrakt_queue_pending_jobs", "refrakt_gate_queue_limit_pending_jobs", "refrakt_queue_oldest_pending_seconds",
+		"refrakt_gate_queue_limit_age_seconds", "refrakt_queue_running_jobs", "refrakt_gate_queue_live_workers",
+		"refrakt_gate_queue_sample_age_seconds", "refrakt_gate_queue_largest_share_jobs", "refrakt_gate_queue_share_limit_jobs",
+	} {
+		g[metric+label] = n + float64(i)
+	}
+	g["refrakt_gate_queue_drain_jobs_per_second"+label] = n
+	g["refrakt_gate_queue_reserve_used_up"+label] = 1
+	g[`refrakt_gate_queue_state{queue="`+queue+`",state="ok"}`] = 1
+	g[`refrakt_gate_queue_state{queue="`+queue+`",state="full"}`] = 0
+}
+
+// TestView: each part of the page has what belongs there, and of the right queue.
+func TestView(t *testing.T) {
+	t.Parallel()
+	const now = 1_000_000
+	g := gauges{
+		`refrakt_gate_build_info{version="1.2.3"}`: 1, "process_start_time_seconds": now - 90, "refrakt_gate_guards_nothing": 1,
+		"refrakt_gate_policy_reload_successful": 0, "refrakt_gate_policy_reload_success_timestamp_seconds": now - 60,
+		`refrakt_gate_envoy_doubts_total{about="never"}`: 0, `refrakt_gate_envoy_doubts_total{about="often"}`: 1200,
+	}
+	queueNamed(g, "b", 100)
+	queueNamed(g, "a", 20)
+	s := testSource(g)
+	in := InForce{Queues: []string{"b", "a"}, Words: []string{"in words"}, Switches: []Switch{{"QUEUE_FAILURE_MODE", "deny"}}}
+	for i := range maxTracks + 2 {
+		name := fmt.Sprint("p", i)
+		in.Policies = append(in.Policies, Policy{Name: name, Queue: "a"})
+		g[`refrakt_gate_shadow_active{check="limit",policy="`+name+`"}`] = float64(i % 2)
+		g[`refrakt_gate_shadow_active{check="queue",policy="`+name+`"}`] = float64(1 - i%2)
+	}
+	s.InForce = func() InForce { return in }
+	s.Doubts, s.MetricsRoute = map[string]string{"often": "it is often so", "never": "it is never so"}, "/m/etrics"
+	p := New(s, slog.New(slog.DiscardHandler))
+	p.history.tick(nil, ledger{}.decisions, []Depth{{"a", 7, 70}, {"b", 8, 80}})
+	families, err := g.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := p.view(newMetrics(families), time.Unix(now, 0))
+	if len(v.Queues) != 2 || len(v.Doubts) != 1 || len(v.Policies) != maxTracks+1 {
+		t.Fatalf("%d queues, %d doubts, %d policies", len(v.Queues), len(v.Doubts), len(v.Policies))
+	}
+	b, a := v.Queues[0], v.Queues[1]
+	for name, tt := range map[string]struct{ got, want any }{
+		"version":      {v.Version, "1.2.3"},
+		"running for":  {v.Started.Text, "1 min 30 s"},
+		"now":          {v.Now, "13:46:40 UTC"},
+		"metrics":      {v.Metrics, "m/etrics"},
+		"words":        {v.Words, in.Words},
+		"switches":     {v.Switches, in.Switches},
+		"not guarded":  {v.NotGuarded.Text, "yes"},
+		"reload":       {v.Reload.Text, "has a mistake; what was in force remains in force"},
+		"reloaded":     {v.Reloaded.Text, "13:45:40 UTC"},
+		"doubt":        {v.Doubts[0].About + " " + v.Doubts[0].Count.Text + " " + v.Doubts[0].Words, "often 1,200 it is often so"},
+		"in shadow":    {v.InShadow, []string{"p12: queue", "p13: limit"}},
+		"modes":        {v.Policies[1].Limits.Text + ", " + v.Policies[1].Queue.Text, "shadow mode, enforced"},
+		"queues":       {b.Name + a.Name, "ba"},
+		"state":        {a.State + " " + a.Level + " " + a.StateIs.Series, `ok ok refrakt_gate_queue_state{queue="a",state="ok"}`},
+		"pending":      {a.Pending.Text + " " + a.Limit.Text + ", " + b.Pending.Text + " " + b.Limit.Text, "20 of 21, 100 of 101"},
+		"age":          {a.Age.Text + " " + a.AgeLimit.Text, "22 s of 23 s"},
+		"drain":        {a.Drain.Text, "1,200"},
+		"others":       {a.Running.Text + " " + a.Workers.Text + " " + a.SampleAge.Text, "24 25 26 s"},
+		"fair share":   {a.LargestShare.Text + " of " + a.ShareLimit.Text, "27 of 28"},
+		"reserve":      {a.ReserveUsedUp.Text, "yes"},
+		"bars":         {[]float64{a.PendingBar.Width, a.AgeBar.Width}, []float64{95.24, 95.65}},
+		"enforced":     {[]bool{a.Enforced, b.Enforced}, []bool{true, false}},
+		"pending line": {[]any{a.PendingLine.Path, a.PendingLine.Limit, a.PendingLine.Most}, []any{"M238 32.33L240 5.1", 3.0, "20"}},
+		"age line":     {[]any{a.AgeLine.Most, a.AgeLine.Limit, b.AgeLine.Most}, []any{"1 min 10 s", 32.54, "1 min 42 s"}},
+	} {
+		if !reflect.DeepEqual(tt.got, tt.want) {
+			t.Errorf("%s: got %v, want %v", name, tt.got, tt.want)
+		}
+	}
+	body := render(t, s)
+	for _, want := range []string{
+		"refrakt-gate 1.2.3", `<a href="m/etrics">`, `<a href="readyz">`, `<a href="healthz">`, "None of the requests that Envoy asks about is guarded",
+		`<noscript><meta http-equiv="refresh" content="5"></noscript>`, "AbortSignal.timeout(4000)",
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("no %s", want)
+		}
+	}
+}
+
+// TestKinds: each reason counts as what the client gets.
+func TestKinds(t *testing.T) {
+	t.Parallel()
+	for kind, reasons := range map[string]string{
+		"allowed": "allow: ok exempt preflight not_guarded",
+		"passed":  "allow: rate_limited limiter_unavailable queue_full queue_slow queue_unknown queue_share overloaded internal unknown_policy",
+		"k429":    "deny: rate_limited queue_share",
+		"k403":    "deny: forbidden",
+		"k503":    "deny: queue_full queue_slow queue_unknown limiter_unavailable overloaded internal unknown_policy",
+	} {
+		verdict, list, _ := strings.Cut(reasons, ": ")
+		for reason := range strings.FieldsSeq(list) {
+			if got := (outcome{verdict, reason}).kind(); got != kind {
+				t.Errorf("%s %s: got %s, want %s", verdict, reason, got, kind)
+			}
+		}
+	}
+}
+
 // TestUnknownIsNotZero: what is not known, and what does not exist, is called unknown.
 func TestUnknownIsNotZero(t *testing.T) {
 	t.Parallel()
@@ -210,7 +319,9 @@ func TestText(t *testing.T) {
 		{count(0), "0"}, {count(999), "999"}, {count(1000), "1,000"}, {count(1234567.89), "1,234,567.9"}, {count(-1234), "-1,234"}, {count(1e18), "1e+18"},
 		{seconds(0), "0 s"}, {seconds(0.44), "0.4 s"}, {seconds(9.99), "10 s"}, {seconds(59.9), "59 s"}, {seconds(60), "1 min"}, {seconds(61), "1 min 1 s"},
 		{seconds(3600), "1 h"}, {seconds(3661), "1 h 1 min"}, {seconds(86400 * 3.5), "3 d 12 h"}, {seconds(math.Inf(1)), "+Inf s"},
-		{perMinute(0.25), "15"},
+		{perMinute(0.25), "15"}, {yesNo(0) + yesNo(1), "noyes"},
+		{clock(time.Unix(86399, 0), time.Unix(86399, 0)), "23:59:59 UTC"}, {clock(time.Unix(86399, 0), time.Unix(86400, 0)), "1970-01-01 23:59:59 UTC"},
+		{clock(time.Unix(0, 0), time.Unix(365*86400, 0)), "1970-01-01 00:00:00 UTC"},
 		{threshold(count)(0), "not checked"}, {threshold(seconds)(600), "of 10 min"},
 	} {
 		if tt.got != tt.want {

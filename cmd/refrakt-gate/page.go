@@ -37,12 +37,12 @@ func (g *gate) newPage(metrics prometheus.Gatherer) *page.Page {
 func (g *gate) tellPage(file *policy.File) {
 	shown := *file
 	shown.Callers = nil
-	in := page.InForce{Words: shown.Words()}
+	in := page.InForce{Words: shown.Words(), LimitsOff: !g.cfg.Authz.LimitEnabled}
 	if n := len(file.Callers); n > 0 {
 		in.Words = append(in.Words, fmt.Sprintf("exceptions for callers: %d; refrakt-gate config shows them", n))
 	}
 	for _, p := range file.Policies {
-		in.Policies = append(in.Policies, page.Policy{Name: p.Name, Queue: p.Queue})
+		in.Policies = append(in.Policies, page.Policy{Name: p.Name, Queue: p.Queue, Limited: len(p.Buckets) > 0})
 	}
 	for _, q := range file.Queues {
 		in.Queues = append(in.Queues, q.Name)

@@ -236,7 +236,7 @@ func gateLike(policies int) Source {
 	l, in := ledger{}, InForce{}
 	for i := range policies {
 		name := fmt.Sprint("policy-with-a-long-name-", i)
-		in.Policies = append(in.Policies, Policy{name, "default"})
+		in.Policies = append(in.Policies, Policy{name, "default", true})
 		in.Words = append(in.Words, name+": /x/…; queue default", name+": each client IP: 10 at once, then 6 a minute", name+": each user: 10 at once")
 		l[name] = counts{}
 		for j := range 9 {

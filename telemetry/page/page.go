@@ -48,14 +48,28 @@ type InForce struct {
 	Queues []string
 	// Words says what the policies mean, one line for each part.
 	Words []string
+	// LimitsOff says that no rate limit is asked.
+	LimitsOff bool
 	// Switches are settings that switch something, with what they say now.
 	Switches []Switch
 }
 
 // Policy is a policy that is in force.
 type Policy struct {
-	Name  string
-	Queue string // empty: none
+	Name    string
+	Queue   string // empty: none
+	Limited bool   // it has rate limits
+}
+
+// checks are the checks that the gate makes for a policy, as the metrics call them.
+func (in *InForce) checks(p Policy) (names []string) {
+	if p.Limited && !in.LimitsOff {
+		names = append(names, "limit")
+	}
+	if p.Queue != "" {
+		names = append(names, "queue")
+	}
+	return names
 }
 
 // Switch is one setting and its value.

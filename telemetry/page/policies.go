@@ -10,6 +10,7 @@ import (
 type policyView struct {
 	Name          string
 	Merged        int     // how many policies these are; 0: one
+	LimitsOff     bool    // it has limits, which are not asked
 	Limits, Queue *Number // whether the check is in shadow mode; nil: there is no such check
 	Total         string  // requests of the last minutes
 	Chart         stack
@@ -66,9 +67,9 @@ func (p *Page) policies(m metrics, in InForce, shadows map[check]series) (all []
 			counters[outcome{s.of["verdict"], s.of["reason"]}] = s
 		}
 	})
-	mode := func(policy, name string) *Number {
-		s, exists := shadows[check{policy, name}]
-		if !exists {
+	mode := func(policy Policy, name string) *Number {
+		s, exists := shadows[check{policy.Name, name}]
+		if !exists || !slices.Contains(in.checks(policy), name) {
 			return nil
 		}
 		return s.number(func(on float64) string {
@@ -79,9 +80,11 @@ func (p *Page) policies(m metrics, in InForce, shadows map[check]series) (all []
 		})
 	}
 	for _, r := range tracks {
-		v := policyView{Name: r.Name, Merged: r.Merged, Chart: newStack(r.Bars), Limits: mode(r.Name, "limit")}
-		if slices.ContainsFunc(in.Policies, func(p Policy) bool { return p.Name == r.Name && p.Queue != "" }) {
-			v.Queue = mode(r.Name, "queue")
+		v := policyView{Name: r.Name, Merged: r.Merged, Chart: newStack(r.Bars)}
+		if i := slices.IndexFunc(in.Policies, func(p Policy) bool { return p.Name == r.Name }); i >= 0 {
+			policy := in.Policies[i]
+			v.LimitsOff = policy.Limited && in.LimitsOff
+			v.Limits, v.Queue = mode(policy, "limit"), mode(policy, "queue")
 		}
 		total := 0.0
 		for _, n := range r.Sum {
@@ -94,7 +97,7 @@ func (p *Page) policies(m metrics, in InForce, shadows map[check]series) (all []
 		}
 	}
 	for _, policy := range in.Policies[min(len(in.Policies), maxTracks):] {
-		for _, name := range []string{"limit", "queue"} {
+		for _, name := range in.checks(policy) {
 			if shadows[check{policy.Name, name}].value == 1 {
 				inShadow = append(inShadow, policy.Name+": "+name)
 			}

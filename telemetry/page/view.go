@@ -80,10 +80,12 @@ func (p *Page) view(m metrics, now time.Time) view {
 		}
 	})
 	inShadow := 0
-	for _, s := range shadows {
-		inShadow += int(s.value)
+	for _, policy := range in.Policies {
+		for _, name := range in.checks(policy) {
+			inShadow += int(shadows[check{policy.Name, name}].value)
+		}
 	}
-	v.Headlines = headlines(reasons, degraded, v.Queues, inShadow)
+	v.Headlines = headlines(reasons, degraded, v.Queues, in.LimitsOff, inShadow)
 	return v
 }
 
@@ -96,7 +98,7 @@ func yesNo(n float64) string {
 
 // headlines says how the gate is, the worst first. inShadow is how many checks are in shadow
 // mode.
-func headlines(reasons, degraded []string, queues []queueView, inShadow int) (all []headline) {
+func headlines(reasons, degraded []string, queues []queueView, limitsOff bool, inShadow int) (all []headline) {
 	add := func(level, format string, args ...any) {
 		text := fmt.Sprintf(format, args...)
 		all = append(all, headline{level, strings.ToUpper(text[:1]) + text[1:]})
@@ -130,6 +132,9 @@ func headlines(reasons, degraded []string, queues []queueView, inShadow int) (al
 	}
 	if len(all) == 0 {
 		add(levelOK, "healthy")
+	}
+	if limitsOff {
+		add(levelNote, "rate limits are off: no request is limited by them")
 	}
 	if inShadow > 0 {
 		add(levelNote, "checks in shadow mode, which deny nothing: %d", inShadow)

@@ -62,7 +62,9 @@ func testSource(metrics prometheus.Gatherer) Source {
 	none := func() []string { return nil }
 	return Source{
 		Metrics: metrics, Reasons: none, Degraded: none,
-		InForce:   func() InForce { return InForce{Policies: []Policy{{"run", "default"}}, Queues: []string{"default"}} },
+		InForce: func() InForce {
+			return InForce{Policies: []Policy{{"run", "default", true}}, Queues: []string{"default"}}
+		},
 		Decisions: ledger{}.decisions, Depths: func() []Depth { return nil },
 	}
 }
@@ -165,7 +167,7 @@ func TestView(t *testing.T) {
 	in := InForce{Queues: []string{"b", "a"}, Words: []string{"in words"}, Switches: []Switch{{"QUEUE_FAILURE_MODE", "deny"}}}
 	for i := range maxTracks + 2 {
 		name := fmt.Sprint("p", i)
-		in.Policies = append(in.Policies, Policy{Name: name, Queue: "a"})
+		in.Policies = append(in.Policies, Policy{Name: name, Queue: "a", Limited: true})
 		g[`refrakt_gate_shadow_active{check="limit",policy="`+name+`"}`] = float64(i % 2)
 		g[`refrakt_gate_shadow_active{check="queue",policy="`+name+`"}`] = float64(1 - i%2)
 	}
@@ -223,6 +225,60 @@ func TestView(t *testing.T) {
 	}
 }
 
+// TestChecks: only checks that the gate makes are called enforced or in shadow mode.
+func TestChecks(t *testing.T) {
+	t.Parallel()
+	g := gauges{}
+	in := InForce{Policies: []Policy{{"both", "default", true}, {"no-queue", "", true}, {"no-limits", "default", false}, {"neither", "", false}}}
+	for i := range maxTracks {
+		in.Policies = append(in.Policies, Policy{fmt.Sprint("more", i), "", i == maxTracks-1})
+	}
+	for _, policy := range in.Policies {
+		g[`refrakt_gate_shadow_active{check="limit",policy="`+policy.Name+`"}`] = 1
+		g[`refrakt_gate_shadow_active{check="queue",policy="`+policy.Name+`"}`] = 1
+	}
+	checks := regexp.MustCompile(`(?s)<article data-policy="([^"]+)">.*?</article>`)
+	tags := regexp.MustCompile(`<[^>]*>`)
+	for _, tt := range []struct {
+		limitsOff bool
+		want      []string
+		headlines []string
+		inShadow  string
+	}{
+		{false, []string{"both limits: shadow mode queue: shadow mode", "no-queue limits: shadow mode", "no-limits queue: shadow mode", "neither"},
+			[]string{"Healthy", "Checks in shadow mode, which deny nothing: 5"}, "more11: limit"},
+		{true, []string{"both limits: not asked queue: shadow mode", "no-queue limits: not asked", "no-limits queue: shadow mode", "neither"},
+			[]string{"Healthy", "Rate limits are off: no request is limited by them", "Checks in shadow mode, which deny nothing: 2"}, ""},
+	} {
+		in.LimitsOff = tt.limitsOff
+		s := testSource(g)
+		s.InForce = func() InForce { return in }
+		body := render(t, s)
+		var got []string
+		for _, article := range checks.FindAllStringSubmatch(body, 4) {
+			_, line, _ := strings.Cut(article[0], `<p class="checks">`)
+			got = append(got, strings.Join(strings.Fields(article[1]+" "+tags.ReplaceAllString(line, " ")), " "))
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("limits off %v: got %q, want %q", tt.limitsOff, got, tt.want)
+		}
+		if got := headlinesOf(body); !slices.Equal(got, tt.headlines) {
+			t.Errorf("limits off %v: got %q, want %q", tt.limitsOff, got, tt.headlines)
+		}
+		if got := strings.Contains(body, "Other policies in shadow mode"); got != (tt.inShadow != "") || !strings.Contains(body, tt.inShadow) {
+			t.Errorf("limits off %v: policies without a chart are in shadow mode: %v, want %q", tt.limitsOff, got, tt.inShadow)
+		}
+	}
+}
+
+// headlinesOf are the texts of a page's headlines.
+func headlinesOf(body string) (texts []string) {
+	for _, m := range headlineForm.FindAllStringSubmatch(body, -1) {
+		texts = append(texts, m[2])
+	}
+	return texts
+}
+
 // TestKinds: each reason counts as what the client gets.
 func TestKinds(t *testing.T) {
 	t.Parallel()
@@ -271,7 +327,7 @@ func TestMarkup(t *testing.T) {
 	lines := func() []string { return []string{evil} }
 	s.Reasons, s.Degraded, s.MetricsRoute = lines, lines, "/"+evil
 	s.InForce = func() InForce {
-		return InForce{Policies: []Policy{{evil, evil}}, Queues: []string{evil}, Words: lines(), Switches: []Switch{{evil, evil}}}
+		return InForce{Policies: []Policy{{evil, evil, true}}, Queues: []string{evil}, Words: lines(), Switches: []Switch{{evil, evil}}}
 	}
 	reg := prometheus.NewRegistry()
 	for _, name := range []string{"refrakt_gate_queue_state", "refrakt_gate_decisions_total", "refrakt_gate_envoy_doubts_total", "refrakt_gate_build_info"} {

@@ -128,6 +128,8 @@ var (
 	page = template.Must(template.New("page").Funcs(template.FuncMap{
 		"style":  func() template.CSS { return template.CSS(style) },
 		"script": func() template.JS { return template.JS(script) },
+		// The script knows by this that an answer is the page, and of its own version.
+		"mark": func() string { return hash(style + script) },
 	}).Parse(document))
 
 	// The browser runs and loads nothing but what the page itself has.

@@ -72,9 +72,9 @@ func (s *Server) Handler() http.Handler {
 	if s.cfg.MetricsEnabled {
 		h := promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{
 			ErrorLog:            slog.NewLogLogger(s.log.Handler(), slog.LevelError),
-			MaxRequestsInFlight: maxInFlight,
+			MaxRequestsInFlight: 4,
 		})
-		page := bounded(s.page)
+		page := s.page
 		if s.cfg.BearerToken != "" {
 			token := newToken(s.cfg.BearerToken, s.cfg.BearerTokenFile, s.log)
 			h, page = token.guard(h), token.guardPage(page)
@@ -83,24 +83,6 @@ func (s *Server) Handler() http.Handler {
 		mux.Handle("GET /{$}", page)
 	}
 	return mux
-}
-
-// maxInFlight is how many requests are answered at the same time, of the metrics and of the
-// page each.
-const maxInFlight = 4
-
-// bounded answers 503 to requests that come while maxInFlight others are answered.
-func bounded(next http.Handler) http.Handler {
-	places := make(chan struct{}, maxInFlight)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case places <- struct{}{}:
-			defer func() { <-places }()
-			next.ServeHTTP(w, r)
-		default:
-			http.Error(w, "too many requests at the same time", http.StatusServiceUnavailable)
-		}
-	})
 }
 
 // ReadyAnswer is the body of an answer at [ReadyRoute]. Its status is 200 or 503.

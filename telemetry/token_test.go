@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -111,6 +110,9 @@ func TestPageToken(t *testing.T) {
 	if challenge := w.Header().Get("WWW-Authenticate"); w.Code != 401 || challenge != `Bearer realm="refrakt-gate"` {
 		t.Errorf("a refresh has a browser ask for a password: %d %q", w.Code, challenge)
 	}
+	untouched := NewServer(Config{MetricsEnabled: true, MetricsRoute: "/metrics", BearerToken: "s3:cret"}, prometheus.NewRegistry(), new(Readiness), nil,
+		http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a page is made for somebody without the token") }), slog.New(slog.DiscardHandler))
+	get(untouched.Handler(), "/", "")
 	if got := get(h, "/metrics", basic("any", "s3:cret")).Code; got != 401 {
 		t.Errorf("the metrics with a password: %d, want 401", got)
 	}
@@ -131,28 +133,5 @@ func TestPageMethods(t *testing.T) {
 	}
 	if got := get(newTestServer(Config{MetricsRoute: "/metrics"}, new(Readiness)).Handler(), "/", "").Code; got != 404 {
 		t.Errorf("without metrics: %d, want 404", got)
-	}
-}
-
-// TestPageIsBounded: at most 4 pages are made at the same time.
-func TestPageIsBounded(t *testing.T) {
-	hold, held := make(chan struct{}), make(chan struct{})
-	h := bounded(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		held <- struct{}{}
-		<-hold
-	}))
-	var asking sync.WaitGroup
-	for range maxInFlight {
-		asking.Go(func() { get(h, "/", "") })
-		<-held
-	}
-	if got := get(h, "/", "").Code; got != 503 {
-		t.Errorf("one more: %d, want 503", got)
-	}
-	close(hold)
-	asking.Wait()
-	go func() { <-held }()
-	if got := get(h, "/", "").Code; got != 200 {
-		t.Errorf("afterwards: %d, want 200", got)
 	}
 }

@@ -37,9 +37,7 @@ callers:
 	defer g.close()
 	wants := func(texts ...string) {
 		t.Helper()
-		answer := httptest.NewRecorder()
-		g.telemetry.Handler().ServeHTTP(answer, httptest.NewRequest("GET", "/", nil))
-		body := answer.Body.String()
+		body := pageOf(g)
 		for _, want := range texts {
 			if !strings.Contains(body, want) {
 				t.Errorf("no %q in\n%s", want, body)
@@ -53,5 +51,13 @@ callers:
 	next := *cfg.policies
 	next.Policies = []policy.Policy{{Name: "teach", Match: []string{"/teach"}, Buckets: next.Policies[0].Buckets}}
 	g.put(&next)
+	g.page = g.newPage(prometheus.NewRegistry()) // the other one is shared for a second
 	wants("teach: /teach; no queue", "exceptions for callers: 2", `data-policy="teach"`)
+}
+
+// pageOf is the page of a gate.
+func pageOf(g *gate) string {
+	answer := httptest.NewRecorder()
+	g.page.ServeHTTP(answer, httptest.NewRequest("GET", "/", nil))
+	return answer.Body.String()
 }

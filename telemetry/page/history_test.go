@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 )
 
 // ledger has counters of decisions, by policy.
@@ -205,7 +206,7 @@ func TestSince(t *testing.T) {
 func TestRun(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := gateLike(1)
+		s := gateLike(1, 0)
 		s.Degraded = func() []string { return []string{"a"} }
 		p := New(s, nil)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -227,8 +228,8 @@ func TestRun(t *testing.T) {
 	})
 }
 
-// gateLike has what a gate with so many policies counts.
-func gateLike(policies int) Source {
+// gateLike has what a gate with so many policies and queues counts.
+func gateLike(policies, queues int) Source {
 	reg := prometheus.NewRegistry()
 	vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "refrakt_gate_decisions_total", Help: "Decisions."}, []string{"policy", "verdict", "reason"})
 	shadow := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "refrakt_gate_shadow_active", Help: "Shadows."}, []string{"policy", "check"})
@@ -247,17 +248,29 @@ func gateLike(policies int) Source {
 		shadow.WithLabelValues(name, "limit")
 		shadow.WithLabelValues(name, "queue")
 	}
+	depths, g := []Depth{{"default", 1, 2}}, gauges{}
+	for i := range queues {
+		name := fmt.Sprint("queue-", i)
+		in.Queues = append(in.Queues, name)
+		depths = append(depths, Depth{name, 1, 2})
+		queueNamed(g, name, 1000)
+	}
+	ofQueues, _ := g.Gather()
+	metrics := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		families, err := reg.Gather()
+		return append(families, ofQueues...), err
+	})
 	none := func() []string { return nil }
 	return Source{
-		Metrics: reg, Reasons: none, Degraded: none, InForce: func() InForce { return in },
-		Decisions: l.decisions, Depths: func() []Depth { return []Depth{{"default", 1, 2}} },
+		Metrics: metrics, Reasons: none, Degraded: none, InForce: func() InForce { return in },
+		Decisions: l.decisions, Depths: func() []Depth { return depths },
 	}
 }
 
 func BenchmarkTick(b *testing.B) {
 	for _, policies := range []int{2, 1000} {
 		b.Run(fmt.Sprint(policies), func(b *testing.B) {
-			source := gateLike(policies)
+			source := gateLike(policies, 0)
 			p := New(source, nil)
 			b.ReportAllocs()
 			for b.Loop() {

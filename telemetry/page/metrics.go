@@ -1,7 +1,6 @@
 package page
 
 import (
-	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -11,13 +10,17 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// metrics are the families of one look at the registry, by name.
-type metrics map[string]*dto.MetricFamily
+// metrics are the families of one look at the registry. One goroutine uses them.
+type metrics struct {
+	families map[string]*dto.MetricFamily // by name
+	read     map[string][]series          // those that were asked for, by name
+	of       map[string]map[string]series // the same by name and by text
+}
 
 func newMetrics(families []*dto.MetricFamily) metrics {
-	m := make(metrics, len(families))
+	m := metrics{make(map[string]*dto.MetricFamily, len(families)), make(map[string][]series), make(map[string]map[string]series)}
 	for _, f := range families {
-		m[f.GetName()] = f
+		m.families[f.GetName()] = f
 	}
 	return m
 }
@@ -56,45 +59,60 @@ type series struct {
 	value float64
 }
 
-// all calls each with every series of a family. Only those of counters and gauges have a
-// value.
-func (m metrics) all(name string, each func(series)) {
-	for _, metric := range m[name].GetMetric() {
+// text is the series in the text form, with the labels sorted: name{a="b"}.
+func (s series) text() string {
+	if len(s.of) == 0 {
+		return s.name
+	}
+	pairs := make([]string, 0, len(s.of))
+	for _, label := range slices.Sorted(maps.Keys(s.of)) {
+		pairs = append(pairs, label+"="+strconv.Quote(s.of[label]))
+	}
+	return s.name + "{" + strings.Join(pairs, ",") + "}"
+}
+
+// all returns every series of a family. Only those of counters and gauges have a value.
+func (m metrics) all(name string) []series {
+	if all, read := m.read[name]; read {
+		return all
+	}
+	var all []series
+	for _, metric := range m.families[name].GetMetric() {
 		of := make(labels, len(metric.GetLabel()))
 		for _, pair := range metric.GetLabel() {
 			of[pair.GetName()] = pair.GetValue()
 		}
-		each(series{name, of, metric.GetGauge().GetValue() + metric.GetCounter().GetValue()}) // one of them is 0
+		all = append(all, series{name, of, metric.GetGauge().GetValue() + metric.GetCounter().GetValue()}) // one of them is 0
 	}
+	m.read[name] = all
+	return all
 }
 
 // get returns the number of a series in the form of text; nil if there is no such series.
-func (m metrics) get(name string, of labels, text func(float64) string) (n *Number) {
-	m.all(name, func(s series) {
-		if maps.Equal(s.of, of) {
-			n = s.number(text)
+func (m metrics) get(name string, of labels, text func(float64) string) *Number {
+	if m.of[name] == nil {
+		m.of[name] = make(map[string]series)
+		for _, s := range m.all(name) {
+			m.of[name][s.text()] = s
 		}
-	})
-	return n
+	}
+	s, exists := m.of[name][series{name: name, of: of}.text()]
+	if !exists {
+		return nil
+	}
+	return s.number(text)
 }
 
 // decisions calls each with every counter of decisions.
 func (m metrics) decisions(each func(policy, verdict, reason string, n float64)) {
-	m.all("refrakt_gate_decisions_total", func(s series) {
+	for _, s := range m.all("refrakt_gate_decisions_total") {
 		each(s.of["policy"], s.of["verdict"], s.of["reason"], s.value)
-	})
+	}
 }
 
 // number returns the value in the form of text.
 func (s series) number(text func(float64) string) *Number {
-	n := &Number{Series: s.name, Value: s.value, Text: unknown}
-	if len(s.of) > 0 {
-		pairs := make([]string, 0, len(s.of))
-		for _, label := range slices.Sorted(maps.Keys(s.of)) {
-			pairs = append(pairs, fmt.Sprintf("%s=%q", label, s.of[label]))
-		}
-		n.Series += "{" + strings.Join(pairs, ",") + "}"
-	}
+	n := &Number{Series: s.text(), Value: s.value, Text: unknown}
 	if n.Known() {
 		n.Text = text(s.value)
 	}
@@ -107,6 +125,8 @@ type check struct{ policy, name string }
 // shadows returns 1 for the checks that are in shadow mode, and 0 for the others.
 func (m metrics) shadows() map[check]series {
 	shadows := make(map[check]series)
-	m.all("refrakt_gate_shadow_active", func(s series) { shadows[check{s.of["policy"], s.of["check"]}] = s })
+	for _, s := range m.all("refrakt_gate_shadow_active") {
+		shadows[check{s.of["policy"], s.of["check"]}] = s
+	}
 	return shadows
 }

@@ -12,6 +12,7 @@ import (
 	"html/template"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -87,7 +88,15 @@ type Page struct {
 	source  Source
 	log     *slog.Logger
 	history *history
+
+	mu     sync.Mutex // held while the page is made: one is made at a time
+	body   []byte     // made last
+	madeAt time.Time
 }
+
+// sharedFor is how long one page is answered to all who ask. So the cost does not depend on
+// how many ask.
+const sharedFor = time.Second
 
 // New returns a page. Its charts are empty until Run.
 func New(s Source, log *slog.Logger) *Page {
@@ -145,8 +154,8 @@ func hash(content string) string {
 
 // ServeHTTP implements [http.Handler].
 func (p *Page) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	var body bytes.Buffer
-	if err := p.write(&body, time.Now()); err != nil {
+	body, err := p.made()
+	if err != nil {
 		p.log.Error("the page cannot be made", "error", err)
 		http.Error(w, "the page cannot be made; the log says why", http.StatusInternalServerError)
 		return
@@ -160,9 +169,25 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	if _, err := w.Write(body.Bytes()); err != nil {
+	if _, err := w.Write(body); err != nil {
 		p.log.Debug("page not written", "error", err)
 	}
+}
+
+// made returns the page of this moment, or one that is not older than sharedFor.
+func (p *Page) made() ([]byte, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if p.body != nil && now.Sub(p.madeAt) < sharedFor {
+		return p.body, nil
+	}
+	var body bytes.Buffer
+	if err := p.write(&body, now); err != nil {
+		return nil, err
+	}
+	p.body, p.madeAt = body.Bytes(), now
+	return p.body, nil
 }
 
 // write writes the page of this moment.

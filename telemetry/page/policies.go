@@ -62,11 +62,11 @@ func (p *Page) policies(m metrics, in InForce, shadows map[check]series) (all []
 			ever[r.Name] = make(map[outcome]series)
 		}
 	}
-	m.all("refrakt_gate_decisions_total", func(s series) {
+	for _, s := range m.all("refrakt_gate_decisions_total") {
 		if counters := ever[s.of["policy"]]; counters != nil {
 			counters[outcome{s.of["verdict"], s.of["reason"]}] = s
 		}
-	})
+	}
 	mode := func(policy Policy, name string) *Number {
 		s, exists := shadows[check{policy.Name, name}]
 		if !exists || !slices.Contains(in.checks(policy), name) {

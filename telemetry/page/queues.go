@@ -27,10 +27,10 @@ type queueView struct {
 func (p *Page) queues(m metrics, in InForce, shadows map[check]series) []queueView {
 	var all []queueView
 	seen := make(map[string]bool)
-	m.all("refrakt_gate_queue_state", func(s series) {
+	for _, s := range m.all("refrakt_gate_queue_state") {
 		queue, named := s.of["queue"]
 		if seen[queue] {
-			return
+			continue
 		}
 		seen[queue] = true
 		q := p.queue(m, in, queue, named)
@@ -38,7 +38,7 @@ func (p *Page) queues(m metrics, in InForce, shadows map[check]series) []queueVi
 			return p.Queue == q.Name && shadows[check{p.Name, "queue"}].value == 0
 		})
 		all = append(all, q)
-	})
+	}
 	at := func(q queueView) int {
 		if i := slices.Index(in.Queues, q.Name); i >= 0 {
 			return i

@@ -66,7 +66,9 @@ func (p *Page) view(m metrics, now time.Time) view {
 			return clock(time.UnixMilli(int64(at*1000)), now)
 		}),
 	}
-	m.all("refrakt_gate_build_info", func(s series) { v.Version = s.of["version"] })
+	for _, s := range m.all("refrakt_gate_build_info") {
+		v.Version = s.of["version"]
+	}
 	reasons, degraded := p.source.Reasons(), p.source.Degraded()
 	for _, t := range p.history.since(append(reasons, degraded...), now) {
 		v.Troubles = append(v.Troubles, shownTrouble{t.Text, clock(t.Since, now), seconds(max(0, now.Sub(t.Since).Seconds()))})
@@ -74,11 +76,11 @@ func (p *Page) view(m metrics, now time.Time) view {
 	shadows := m.shadows()
 	v.Queues = p.queues(m, in, shadows)
 	v.Policies, v.InShadow = p.policies(m, in, shadows)
-	m.all("refrakt_gate_envoy_doubts_total", func(s series) {
+	for _, s := range m.all("refrakt_gate_envoy_doubts_total") {
 		if about := s.of["about"]; s.value > 0 {
 			v.Doubts = append(v.Doubts, doubt{about, s.number(count), p.source.Doubts[about]})
 		}
-	})
+	}
 	inShadow := 0
 	for _, policy := range in.Policies {
 		for _, name := range in.checks(policy) {

@@ -10,7 +10,10 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -433,7 +436,7 @@ func TestCharts(t *testing.T) {
 // TestManyPolicies: the page of a large file has the first policies and sums up the others.
 func TestManyPolicies(t *testing.T) {
 	t.Parallel()
-	source := gateLike(1000)
+	source := gateLike(1000, 0)
 	body := render(t, source)
 	if n := strings.Count(body, "<article"); n != maxTracks+1 || !strings.Contains(body, "988 other policies") {
 		t.Errorf("%d policies have a chart", n)
@@ -443,11 +446,70 @@ func TestManyPolicies(t *testing.T) {
 	}
 }
 
+// counted counts how often it is asked.
+type counted struct {
+	prometheus.Gatherer
+	times atomic.Int32
+}
+
+func (c *counted) Gather() ([]*dto.MetricFamily, error) {
+	c.times.Add(1)
+	return c.Gatherer.Gather()
+}
+
+// slow is a client that takes nothing until it may.
+type slow struct {
+	*httptest.ResponseRecorder
+	begun, may chan struct{}
+}
+
+func (s slow) Write(b []byte) (int, error) {
+	close(s.begun)
+	<-s.may
+	return s.ResponseRecorder.Write(b)
+}
+
+// TestShared: all who ask within a second get one page, whether or not others take theirs.
+func TestShared(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		metrics := &counted{Gatherer: gauges{}}
+		p := New(testSource(metrics), slog.New(slog.DiscardHandler))
+		client := slow{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
+		var asking sync.WaitGroup
+		asking.Go(func() { p.ServeHTTP(client, httptest.NewRequest("GET", "/", nil)) })
+		<-client.begun
+		ask := func() string {
+			answer := httptest.NewRecorder()
+			p.ServeHTTP(answer, httptest.NewRequest("GET", "/", nil))
+			return answer.Body.String()
+		}
+		var first string
+		for range 20 {
+			first = ask()
+		}
+		if got := metrics.times.Load(); got != 1 {
+			t.Errorf("the page was made %d times, want once", got)
+		}
+		time.Sleep(sharedFor)
+		if second := ask(); metrics.times.Load() != 2 || second == first {
+			t.Error("the page stays as it was")
+		}
+		close(client.may)
+		asking.Wait()
+		if got := client.Body.String(); got != first {
+			t.Errorf("a slow client got %.100q", got)
+		}
+	})
+}
+
 func BenchmarkPage(b *testing.B) {
-	for _, policies := range []int{2, 1000} {
-		b.Run(fmt.Sprint(policies), func(b *testing.B) {
-			source := gateLike(policies)
-			p := New(source, nil)
+	for _, of := range []struct{ policies, queues int }{{2, 1}, {1000, 1}, {1000, 100}} {
+		b.Run(fmt.Sprint(of.policies, " policies, ", of.queues, " queues"), func(b *testing.B) {
+			p := New(gateLike(of.policies, of.queues), nil)
+			for range slots {
+				p.tick(time.Now())
+			}
 			b.ReportAllocs()
 			for b.Loop() {
 				var out bytes.Buffer

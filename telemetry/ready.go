@@ -31,14 +31,20 @@ func (r *Readiness) Clear(what string) {
 	delete(r.reasons, what)
 }
 
+// Reason is a reason why the process is not ready, as Block has it.
+type Reason struct{ What, Why string }
+
+// String returns both.
+func (r Reason) String() string { return r.What + ": " + r.Why }
+
 // Reasons returns the reasons why the process is not ready, sorted. There are none if it
 // is ready.
-func (r *Readiness) Reasons() []string {
+func (r *Readiness) Reasons() []Reason {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	reasons := make([]string, 0, len(r.reasons))
+	reasons := make([]Reason, 0, len(r.reasons))
 	for _, what := range slices.Sorted(maps.Keys(r.reasons)) {
-		reasons = append(reasons, what+": "+r.reasons[what])
+		reasons = append(reasons, Reason{what, r.reasons[what]})
 	}
 	return reasons
 }

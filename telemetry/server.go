@@ -94,7 +94,10 @@ type ReadyAnswer struct {
 
 // serveReady answers 200 or 503, with the reasons in the body.
 func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
-	body := ReadyAnswer{Reasons: s.ready.Reasons(), Degraded: s.degraded()}
+	body := ReadyAnswer{Degraded: s.degraded()}
+	for _, reason := range s.ready.Reasons() {
+		body.Reasons = append(body.Reasons, reason.String())
+	}
 	body.Ready = len(body.Reasons) == 0
 	w.Header().Set("Content-Type", "application/json")
 	if !body.Ready {

@@ -48,7 +48,8 @@ type gate struct {
 	traces       *telemetry.Traces // nil: no request is traced
 	inForce      atomic.Pointer[page.InForce]
 
-	switchesBroken atomic.Bool // SWITCHES_FILE has a mistake
+	switched       atomic.Pointer[policy.Switches] // in force, unless there is a POLICY_FILE
+	switchesBroken atomic.Bool                     // SWITCHES_FILE has a mistake
 }
 
 const starting = "starting"
@@ -57,8 +58,9 @@ const starting = "starting"
 func newGate(cfg Config, reg *prometheus.Registry, log *slog.Logger) (*gate, error) {
 	g := &gate{cfg: cfg, log: log, ready: new(telemetry.Readiness), health: health.NewServer(), hangups: make(chan os.Signal, 1)}
 	g.ready.Block(starting, "waiting for Redis and the first sample of the queue")
+	g.switched.Store(&cfg.Policy.Switches)
 	g.page = g.newPage(reg)
-	g.telemetry = telemetry.NewServer(cfg.Telemetry, reg, g.ready, g.degraded, g.page, log)
+	g.telemetry = telemetry.NewServer(cfg.Telemetry, reg, g.ready, g.degradedLines, g.page, log)
 	g.setServing(healthpb.HealthCheckResponse_NOT_SERVING)
 
 	if cfg.QueueURL != "" {
@@ -166,6 +168,7 @@ func (g *gate) traceRedis(hook redis.Hook) {
 func (g *gate) switchTo(s policy.Switches) {
 	env := g.cfg.Policy
 	env.Switches = s
+	g.switched.Store(&s)
 	g.put(env.File(g.cfg.QueueURL != ""))
 }
 
@@ -185,20 +188,32 @@ func newRegistry() *prometheus.Registry {
 }
 
 // degraded lists what does not work as it should, although the gate is ready.
-func (g *gate) degraded() []string {
-	var lines []string
+func (g *gate) degraded() []page.Trouble {
+	var all []page.Trouble
+	add := func(key, text string) { all = append(all, page.Trouble{Key: key, Text: key + ": " + text}) }
 	if g.failover != nil && g.failover.Degraded() {
-		lines = append(lines, "limiter: Redis is not asked, RATE_LIMIT_FAILURE_MODE="+string(g.cfg.Authz.LimitFailureMode)+" decides")
+		add("limiter", "Redis is not asked, RATE_LIMIT_FAILURE_MODE="+string(g.cfg.Authz.LimitFailureMode)+" decides")
 	}
-	lines = append(lines, g.queues.problems()...)
-	if g.reloads != nil && g.reloads.problem() != "" {
-		lines = append(lines, g.reloads.problem())
+	all = append(all, g.queues.problems()...)
+	if g.reloads != nil && g.reloads.broken.Load() != nil {
+		add("policies", "POLICY_FILE can't be used; what was in force remains in force (the log and refrakt-gate config say why)")
+	}
+	if g.switchesBroken.Load() {
+		add("switches", "SWITCHES_FILE can't be used; what was in force remains in force (the log says why)")
 	}
 	if g.traces != nil && g.traces.Lost() {
-		lines = append(lines, "traces: the collector does not take them")
+		add("traces", "the collector does not take them")
 	}
 	if g.checks.GuardsNothing() {
-		lines = append(lines, "routes: none of the requests that Envoy asks about is guarded, see docs/envoy-settings.md")
+		add("routes", "none of the requests that Envoy asks about is guarded, see docs/envoy-settings.md")
+	}
+	return all
+}
+
+// degradedLines is degraded in words, as /readyz has it.
+func (g *gate) degradedLines() (lines []string) {
+	for _, trouble := range g.degraded() {
+		lines = append(lines, trouble.String())
 	}
 	return lines
 }

@@ -14,11 +14,20 @@ import (
 // newPage returns the page of the telemetry port. It asks the parts of the gate, which are
 // there when it is served.
 func (g *gate) newPage(metrics prometheus.Gatherer) *page.Page {
+	route := g.cfg.Telemetry.MetricsRoute
+	if g.cfg.Telemetry.BearerToken != "" {
+		route = "" // they take the token only as a header that a browser does not send
+	}
 	return page.New(page.Source{
 		Metrics:      metrics,
-		MetricsRoute: g.cfg.Telemetry.MetricsRoute,
-		Reasons:      g.ready.Reasons,
-		Degraded:     g.degraded,
+		MetricsRoute: route,
+		Reasons: func() (all []page.Trouble) {
+			for _, reason := range g.ready.Reasons() {
+				all = append(all, page.Trouble{Key: reason.What, Text: reason.String()})
+			}
+			return all
+		},
+		Degraded: g.degraded,
 		InForce: func() page.InForce {
 			in := *g.inForce.Load()
 			in.Switches = g.switches()
@@ -57,12 +66,13 @@ func (g *gate) switches() []page.Switch {
 		{Name: "RATE_LIMIT_FAILURE_MODE", Value: string(g.cfg.Authz.LimitFailureMode)},
 		{Name: "QUEUE_FAILURE_MODE", Value: string(g.cfg.Authz.QueueFailureMode)},
 	}
+	if g.cfg.PolicyFile == "" {
+		now := g.switched.Load()
+		all = append(all, page.Switch{Name: "RATE_LIMIT_SHADOW", Value: now.LimitShadow.String()}, page.Switch{Name: "QUEUE_SHADOW", Value: now.QueueShadow.String()})
+	}
 	for _, file := range []page.Switch{{Name: "SWITCHES_FILE", Value: g.cfg.SwitchesFile}, {Name: "POLICY_FILE", Value: g.cfg.PolicyFile}} {
-		switch {
-		case file.Value == "":
+		if file.Value == "" {
 			file.Value = "not set"
-		case file.Name == "SWITCHES_FILE" && g.switchesBroken.Load():
-			file.Value += " (has a mistake; what was in force remains in force)"
 		}
 		all = append(all, file)
 	}

@@ -145,14 +145,6 @@ func newReloader(cfg Config, put func(*policy.File), reg prometheus.Registerer, 
 	return r
 }
 
-// problem says in words that the file can't be used; empty if it can.
-func (r *reloader) problem() string {
-	if r.broken.Load() == nil {
-		return ""
-	}
-	return "policies: POLICY_FILE can't be used; what was in force remains in force (the log and refrakt-gate config say why)"
-}
-
 // watch looks at the file until ctx ends, once a second and whenever now has a value.
 func (r *reloader) watch(ctx context.Context, now <-chan os.Signal) {
 	tick := time.NewTicker(reloadInterval)

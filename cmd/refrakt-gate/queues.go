@@ -169,23 +169,25 @@ func (q *queues) sample(ctx context.Context) error {
 	return sampling.Wait()
 }
 
-// problems lists what keeps the gate from seeing the queues, in words.
-func (q *queues) problems() (lines []string) {
+// problems lists what keeps the gate from seeing the queues.
+func (q *queues) problems() (all []page.Trouble) {
 	for _, w := range q.all() {
 		of := ""
 		if q.cfg.PolicyFile != "" {
-			of = w.name + ": "
+			of = w.name
 		}
-		if w.monitor.State() == backpressure.StateUnknown {
-			lines = append(lines, of+"queue: state unknown, QUEUE_FAILURE_MODE="+string(q.cfg.Authz.QueueFailureMode)+" decides")
-		}
-		for _, problem := range []string{w.monitor.Problem(), w.jobs.Problem()} {
-			if problem != "" {
-				lines = append(lines, of+problem)
+		add := func(kind, text string) {
+			if text != "" {
+				all = append(all, page.Trouble{Key: kind + " of " + w.name, Queue: of, Text: text})
 			}
 		}
+		if w.monitor.State() == backpressure.StateUnknown {
+			add("state", "queue: state unknown, QUEUE_FAILURE_MODE="+string(q.cfg.Authz.QueueFailureMode)+" decides")
+		}
+		add("use", w.monitor.Problem())
+		add("jobs", w.jobs.Problem())
 	}
-	return lines
+	return all
 }
 
 // depths is what the charts of the page show of the queues.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -65,7 +66,7 @@ func TestRedisRefuses(t *testing.T) {
 			if err == nil {
 				t.Fatal("Redis takes the gate")
 			}
-			texts := map[string]string{"error": err.Error(), "readyz": strings.Join(g.ready.Reasons(), "\n"), "log": log.String()}
+			texts := map[string]string{"error": err.Error(), "readyz": fmt.Sprint(g.ready.Reasons()), "log": log.String()}
 			for where, text := range texts {
 				if !strings.Contains(text, tt.want) || strings.Contains(text, "hunter2") {
 					t.Errorf("%s: %q, want %q in it", where, text, tt.want)

@@ -17,6 +17,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/refrakt-hub/refrakt-gate/telemetry"
+	"github.com/refrakt-hub/refrakt-gate/telemetry/page"
 )
 
 // serve runs the gate until ctx ends, and stops its parts in order. The telemetry port
@@ -170,7 +171,7 @@ func (g *gate) awaitRedis(ctx context.Context) error {
 // for the requests under way, for SHUTDOWN_TIMEOUT at most.
 func (g *gate) drain(ctx context.Context) {
 	g.log.Info("draining", "cause", context.Cause(ctx), "for", g.cfg.ShutdownDrain)
-	g.ready.Block("stopping", "the process was told to stop")
+	g.ready.Block(page.Stopping, "the process was told to stop")
 	g.health.Shutdown()
 	time.Sleep(g.cfg.ShutdownDrain)
 	cut := time.AfterFunc(g.cfg.ShutdownTimeout, g.server.Stop)

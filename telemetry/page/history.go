@@ -3,7 +3,6 @@ package page
 import (
 	"math"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -24,7 +23,7 @@ type history struct {
 	done   int // how many slots there have been; slot i is at i % slots
 	tracks tracks
 	queues map[string]*queueTrack
-	begun  map[string]time.Time // since when each trouble is known, by its first parts
+	begun  map[string]time.Time // since when each trouble is known, by its key
 }
 
 // queueTrack is what was known of a queue in each slot. NaN: nothing.
@@ -69,31 +68,20 @@ func (h *history) enterDepths(at int, depths []Depth) {
 	}
 }
 
-// trouble is something that is wrong, and since when that is known.
-type trouble struct {
-	Text  string
-	Since time.Time
-}
-
-// since returns since when each of these is known, and forgets those that are over. One that
-// only has another error is the same: its first two parts count ("job metrics: no
-// subscription").
-func (h *history) since(texts []string, now time.Time) []trouble {
+// since returns since when each of these is known, by key, and forgets those that are over.
+func (h *history) since(troubles []Trouble, now time.Time) map[string]time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	begun := make(map[string]time.Time, len(texts))
-	troubles := make([]trouble, 0, len(texts))
-	for _, text := range texts {
-		key := strings.Join(strings.SplitN(text+": ", ": ", 3)[:2], ": ")
-		begin, known := h.begun[key]
+	begun := make(map[string]time.Time, len(troubles))
+	for _, t := range troubles {
+		begin, known := h.begun[t.Key]
 		if !known {
 			begin = now
 		}
-		begun[key] = begin
-		troubles = append(troubles, trouble{text, begin})
+		begun[t.Key] = begin
 	}
 	h.begun = begun
-	return troubles
+	return begun
 }
 
 // recent is what became of the requests of one policy, or of several, in the last minutes.

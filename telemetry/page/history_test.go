@@ -180,21 +180,20 @@ func TestHistoryOfQueues(t *testing.T) {
 	}
 }
 
-// TestSince: a trouble has its time as long as it lasts.
+// TestSince: a trouble has its time as long as it lasts, also with another text.
 func TestSince(t *testing.T) {
 	t.Parallel()
 	h, start := newHistory(), time.Unix(1000, 0)
-	at := func(minutes int, texts ...string) string {
-		var got []string
-		for _, trouble := range h.since(texts, start.Add(time.Duration(minutes)*time.Minute)) {
-			got = append(got, fmt.Sprint(trouble.Text, " ", trouble.Since.Sub(start).Minutes()))
+	at := func(minutes int, troubles ...Trouble) string {
+		got := make(map[string]float64)
+		for key, since := range h.since(troubles, start.Add(time.Duration(minutes)*time.Minute)) {
+			got[key] = since.Sub(start).Minutes()
 		}
 		return fmt.Sprint(got)
 	}
+	a, b := Trouble{Key: "a", Text: "x: one: two"}, Trouble{Key: "b", Text: "x: one: three"}
 	for _, tt := range []struct{ got, want string }{
-		{at(1, "a"), "[a 1]"}, {at(2, "b", "a"), "[b 2 a 1]"}, {at(3, "b"), "[b 2]"}, {at(4, "a", "b"), "[a 4 b 2]"}, {at(5), "[]"},
-		{at(6, "jobs: none seen: EOF"), "[jobs: none seen: EOF 6]"}, {at(7, "jobs: none seen: i/o timeout"), "[jobs: none seen: i/o timeout 6]"},
-		{at(8, "jobs: too many", "x: jobs: none seen: EOF"), "[jobs: too many 8 x: jobs: none seen: EOF 8]"},
+		{at(1, a), "map[a:1]"}, {at(2, b, a), "map[a:1 b:2]"}, {at(3, Trouble{Key: "b", Text: "another"}), "map[b:2]"}, {at(4, a, b), "map[a:4 b:2]"}, {at(5), "map[]"}, {at(6, b), "map[b:6]"},
 	} {
 		if tt.got != tt.want {
 			t.Errorf("got %s, want %s", tt.got, tt.want)
@@ -207,7 +206,7 @@ func TestRun(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := gateLike(1, 0)
-		s.Degraded = func() []string { return []string{"a"} }
+		s.Degraded = func() []Trouble { return []Trouble{{Key: "a"}} }
 		p := New(s, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
@@ -218,7 +217,7 @@ func TestRun(t *testing.T) {
 		if got := fmt.Sprint(pending[slots-4:], age[slots-4:]); got != "[NaN 1 1 1] [NaN 2 2 2]" {
 			t.Errorf("got %s", got)
 		}
-		if got := p.history.since(p.troubles(), time.Now())[0].Since.Sub(begin); got != slotTime {
+		if got := p.history.since(p.troubles(), time.Now())["a"].Sub(begin); got != slotTime {
 			t.Errorf("the trouble is known after %v, want %v", got, slotTime)
 		}
 		cancel()
@@ -260,7 +259,7 @@ func gateLike(policies, queues int) Source {
 		families, err := reg.Gather()
 		return append(families, ofQueues...), err
 	})
-	none := func() []string { return nil }
+	none := func() []Trouble { return nil }
 	return Source{
 		Metrics: metrics, Reasons: none, Degraded: none, InForce: func() InForce { return in },
 		Decisions: l.decisions, Depths: func() []Depth { return depths },

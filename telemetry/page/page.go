@@ -23,10 +23,10 @@ import (
 type Source struct {
 	// Metrics has all numbers of the page.
 	Metrics prometheus.Gatherer
-	// Reasons says why the gate is not ready: "stopping: …"; none if it is.
-	Reasons func() []string
+	// Reasons says why the gate is not ready; none if it is.
+	Reasons func() []Trouble
 	// Degraded says what does not work as it should although the gate is ready.
-	Degraded func() []string
+	Degraded func() []Trouble
 	// InForce says what the gate decides by now.
 	InForce func() InForce
 	// Decisions calls each with every counter of decisions. It is there because it is much
@@ -34,11 +34,32 @@ type Source struct {
 	Decisions decisions
 	// Depths is what is known of the queues now, as cheaply.
 	Depths func() []Depth
-	// MetricsRoute is the path of the metrics, for a link.
+	// MetricsRoute is the path of the metrics, for a link; empty: a browser can't read them.
 	MetricsRoute string
 	// Doubts puts into words what a value of the label about of
 	// refrakt_gate_envoy_doubts_total means.
 	Doubts map[string]string
+}
+
+// Trouble is something that is not as it should be.
+type Trouble struct {
+	// Key is the same as long as the trouble lasts, whatever Text says.
+	Key string
+	// Queue is the queue that it is about; empty: none, or the only one.
+	Queue string
+	// Text says what it is. Queues with the same text are shown together.
+	Text string
+}
+
+// Stopping is the key of the reason that the process was told to stop.
+const Stopping = "stopping"
+
+// String returns what it is and of which queue.
+func (t Trouble) String() string {
+	if t.Queue == "" {
+		return t.Text
+	}
+	return t.Queue + ": " + t.Text
 }
 
 // InForce is what the gate decides by.
@@ -122,8 +143,8 @@ func (p *Page) tick(now time.Time) {
 	p.history.since(p.troubles(), now)
 }
 
-// troubles is all that is wrong, in words.
-func (p *Page) troubles() []string { return append(p.source.Reasons(), p.source.Degraded()...) }
+// troubles is all that is wrong.
+func (p *Page) troubles() []Trouble { return append(p.source.Reasons(), p.source.Degraded()...) }
 
 var (
 	//go:embed page.html

@@ -38,7 +38,34 @@ const (
 	levelBad  = "bad"
 )
 
-type shownTrouble struct{ Text, Since, For string }
+// shownTrouble is something that is wrong, of one queue or of several.
+type shownTrouble struct {
+	Key, Text, Since, For string
+}
+
+// shown returns troubles as the page shows them: those of several queues that have one text
+// are one, which is as old as the oldest.
+func shown(troubles []Trouble, begun map[string]time.Time, now time.Time) (all []shownTrouble) {
+	var merged []Trouble
+	since := make(map[string]time.Time) // by text
+	for _, t := range troubles {
+		begin := begun[t.Key]
+		i := slices.IndexFunc(merged, func(m Trouble) bool { return m.Text == t.Text && m.Queue != "" && t.Queue != "" })
+		if i < 0 {
+			merged, since[t.Text] = append(merged, t), begin
+			continue
+		}
+		merged[i].Queue += ", " + t.Queue
+		if begin.Before(since[t.Text]) {
+			since[t.Text] = begin
+		}
+	}
+	for _, t := range merged {
+		begin := since[t.Text]
+		all = append(all, shownTrouble{t.Key, t.String(), clock(begin, now), seconds(max(0, now.Sub(begin).Seconds()))})
+	}
+	return all
+}
 
 // doubt is a warning about Envoy's settings.
 type doubt struct {
@@ -69,10 +96,10 @@ func (p *Page) view(m metrics, now time.Time) view {
 	for _, s := range m.all("refrakt_gate_build_info") {
 		v.Version = s.of["version"]
 	}
-	reasons, degraded := p.source.Reasons(), p.source.Degraded()
-	for _, t := range p.history.since(append(reasons, degraded...), now) {
-		v.Troubles = append(v.Troubles, shownTrouble{t.Text, clock(t.Since, now), seconds(max(0, now.Sub(t.Since).Seconds()))})
-	}
+	notReady, notWell := p.source.Reasons(), p.source.Degraded()
+	begun := p.history.since(slices.Concat(notReady, notWell), now)
+	reasons, degraded := shown(notReady, begun, now), shown(notWell, begun, now)
+	v.Troubles = slices.Concat(reasons, degraded)
 	shadows := m.shadows()
 	v.Queues = p.queues(m, in, shadows)
 	v.Policies, v.InShadow = p.policies(m, in, shadows)
@@ -100,20 +127,20 @@ func yesNo(n float64) string {
 
 // headlines says how the gate is, the worst first. inShadow is how many checks are in shadow
 // mode.
-func headlines(reasons, degraded []string, queues []queueView, limitsOff bool, inShadow int) (all []headline) {
+func headlines(reasons, degraded []shownTrouble, queues []queueView, limitsOff bool, inShadow int) (all []headline) {
 	add := func(level, format string, args ...any) {
 		text := fmt.Sprintf(format, args...)
 		all = append(all, headline{level, strings.ToUpper(text[:1]) + text[1:]})
 	}
 	for _, reason := range reasons {
-		if strings.HasPrefix(reason, "stopping: ") {
-			add(levelBad, "%s", reason)
+		if reason.Key == Stopping {
+			add(levelBad, "%s", reason.Text)
 		} else {
-			add(levelBad, "not ready: %s", reason)
+			add(levelBad, "not ready: %s", reason.Text)
 		}
 	}
 	if len(degraded) == 1 {
-		add(levelWarn, "degraded: %s", degraded[0])
+		add(levelWarn, "degraded: %s", degraded[0].Text)
 	} else if len(degraded) > 1 {
 		add(levelWarn, "degraded: %d things do not work as they should", len(degraded))
 	}

@@ -62,7 +62,7 @@ func queueGauges(state string, pending, age float64) gauges {
 }
 
 func testSource(metrics prometheus.Gatherer) Source {
-	none := func() []string { return nil }
+	none := func() []Trouble { return nil }
 	return Source{
 		Metrics: metrics, Reasons: none, Degraded: none,
 		InForce: func() InForce {
@@ -121,7 +121,7 @@ func TestHeadlines(t *testing.T) {
 				tt.change(tt.gauges)
 			}
 			s := testSource(tt.gauges)
-			s.Reasons, s.Degraded = func() []string { return tt.reasons }, func() []string { return tt.degraded }
+			s.Reasons, s.Degraded = func() []Trouble { return troublesOf(tt.reasons) }, func() []Trouble { return troublesOf(tt.degraded) }
 			body := render(t, s)
 			var got []string
 			for _, m := range headlineForm.FindAllStringSubmatch(body, -1) {
@@ -301,6 +301,49 @@ func TestKinds(t *testing.T) {
 	}
 }
 
+// troublesOf are those with these texts, whose keys are the first words.
+func troublesOf(texts []string) (all []Trouble) {
+	for _, text := range texts {
+		key, _, _ := strings.Cut(text, ":")
+		all = append(all, Trouble{Key: key, Text: text})
+	}
+	return all
+}
+
+// TestTroublesOfQueues: what is the same of several queues is one trouble, as old as the oldest.
+func TestTroublesOfQueues(t *testing.T) {
+	t.Parallel()
+	s := testSource(gauges{})
+	var troubles []Trouble
+	s.Degraded = func() []Trouble { return troubles }
+	p, start := New(s, slog.New(slog.DiscardHandler)), time.Unix(1_000_000, 0)
+	lines := func(after time.Duration) (lines []string) {
+		v := p.view(newMetrics(nil), start.Add(after))
+		for _, trouble := range v.Troubles {
+			lines = append(lines, trouble.Text+" for "+trouble.For)
+		}
+		return append(lines, v.Headlines[0].Text)
+	}
+	unknown := func(queue string) Trouble { return Trouble{"state of " + queue, queue, "queue: state unknown"} }
+	for _, tt := range []struct {
+		troubles []Trouble
+		want     []string
+	}{
+		{[]Trouble{unknown("b")}, []string{"b: queue: state unknown for 0 s", "Degraded: b: queue: state unknown"}},
+		{[]Trouble{unknown("a"), {"use of a", "a", "queue: unused"}, unknown("b"), {"routes", "", "routes: none"}},
+			[]string{"a, b: queue: state unknown for 1 min", "a: queue: unused for 0 s", "routes: none for 0 s", "Degraded: 3 things do not work as they should"}},
+	} {
+		troubles = tt.troubles
+		after := time.Duration(0)
+		if len(troubles) > 1 {
+			after = time.Minute
+		}
+		if got := lines(after); !slices.Equal(got, tt.want) {
+			t.Errorf("got %q, want %q", got, tt.want)
+		}
+	}
+}
+
 // TestUnknownIsNotZero: what is not known, and what does not exist, is called unknown.
 func TestUnknownIsNotZero(t *testing.T) {
 	t.Parallel()
@@ -327,10 +370,10 @@ func TestMarkup(t *testing.T) {
 	t.Parallel()
 	const evil = `</script></style><script>alert(1)</script><img src=x onerror=alert(2)>"'` + "`"
 	s := testSource(gauges{`refrakt_gate_build_info{version="<script>"}`: 1})
-	lines := func() []string { return []string{evil} }
-	s.Reasons, s.Degraded, s.MetricsRoute = lines, lines, "/"+evil
+	troubles := func() []Trouble { return []Trouble{{evil, evil, evil}} }
+	s.Reasons, s.Degraded, s.MetricsRoute = troubles, troubles, "/"+evil
 	s.InForce = func() InForce {
-		return InForce{Policies: []Policy{{evil, evil, true}}, Queues: []string{evil}, Words: lines(), Switches: []Switch{{evil, evil}}}
+		return InForce{Policies: []Policy{{evil, evil, true}}, Queues: []string{evil}, Words: []string{evil}, Switches: []Switch{{evil, evil}}}
 	}
 	reg := prometheus.NewRegistry()
 	for _, name := range []string{"refrakt_gate_queue_state", "refrakt_gate_decisions_total", "refrakt_gate_envoy_doubts_total", "refrakt_gate_build_info"} {

@@ -18,7 +18,7 @@ import (
 func quiet() *page.Page {
 	return page.New(page.Source{
 		Metrics: prometheus.NewRegistry(), MetricsRoute: "/metrics",
-		Reasons: func() []string { return nil }, Degraded: func() []string { return nil },
+		Reasons: func() []page.Trouble { return nil }, Degraded: func() []page.Trouble { return nil },
 		InForce:   func() page.InForce { return page.InForce{Words: []string{"in words"}} },
 		Decisions: func(func(policy, verdict, reason string, n float64)) {}, Depths: func() []page.Depth { return nil },
 	}, slog.New(slog.DiscardHandler))

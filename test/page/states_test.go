@@ -204,11 +204,7 @@ func TestStates(t *testing.T) {
 		e2e.Enqueue(t, redis.URL(), e2e.Jobs{Count: 3})
 		s.says(t, "The queue is full, but no policy enforces that: requests pass", shadowOfBoth)
 		put(t, file, "QUEUE_SHADOW=perhaps\n")
-		polltest.True(t, "the page to say that the file has a mistake", func() bool {
-			s.tab.Refresh(t)
-			return strings.Contains(s.tab.Look(t).Text, file+" (has a mistake; what was in force remains in force)")
-		})
-		s.says(t, "The queue is full, but no policy enforces that: requests pass", shadowOfBoth)
+		s.says(t, "Degraded: switches: SWITCHES_FILE can't be used", "The queue is full, but no policy enforces that: requests pass", shadowOfBoth)
 	})
 	play("stopping", func(t *testing.T) {
 		s := open(t, e2e.StartGate(t, with(map[string]string{"SHUTDOWN_DRAIN": "30s"})))

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	dto "github.com/prometheus/client_model/go"
 )
@@ -108,6 +109,18 @@ func (m metrics) decisions(each func(policy, verdict, reason string, n float64))
 	for _, s := range m.all("refrakt_gate_decisions_total") {
 		each(s.of["policy"], s.of["verdict"], s.of["reason"], s.value)
 	}
+}
+
+// oldCertificates returns the ports whose certificate has less than a fifth of its life left,
+// as the alert GateCertificateNotRenewed counts.
+func (m metrics) oldCertificates(now time.Time) (ports []string) {
+	for _, end := range m.all("refrakt_gate_certificate_not_after_timestamp_seconds") {
+		begin := m.get("refrakt_gate_certificate_not_before_timestamp_seconds", end.of, count)
+		if left := end.value - float64(now.Unix()); begin.Known() && left < 0.2*(end.value-begin.Value) {
+			ports = append(ports, end.of["port"])
+		}
+	}
+	return ports
 }
 
 // number returns the value in the form of text.

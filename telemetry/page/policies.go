@@ -15,7 +15,14 @@ type policyView struct {
 	Total         string  // requests of the last minutes
 	Chart         stack
 	Rows          []row
+	Refused       []refused // of several, those with the most refusals since the start
 }
+
+// refused is a policy without a chart, and how many requests it has refused.
+type refused struct{ Name, Count string }
+
+// maxRefused is how many policies without a chart are named for their refusals.
+const maxRefused = 10
 
 // row is one outcome of requests.
 type row struct {
@@ -92,6 +99,9 @@ func (p *Page) policies(m metrics, in InForce, shadows map[check]series) (all []
 		}
 		v.Total = count(total)
 		v.Rows = rows(r, ever[r.Name])
+		if r.Merged > 0 {
+			v.Refused = mostRefused(m, in.Policies[maxTracks:])
+		}
 		if len(v.Rows) > 0 || r.Name != policyNone && r.Name != policyUnknown {
 			all = append(all, v)
 		}
@@ -107,6 +117,22 @@ func (p *Page) policies(m metrics, in InForce, shadows map[check]series) (all []
 		inShadow = append(inShadow[:maxInShadow], "and "+count(float64(more))+" more")
 	}
 	return all, inShadow
+}
+
+// mostRefused returns those of the policies that have refused requests, the most first.
+func mostRefused(m metrics, policies []Policy) (all []refused) {
+	denied := make(map[string]float64)
+	m.decisions(func(policy, verdict, _ string, n float64) {
+		if verdict == "deny" {
+			denied[policy] += n
+		}
+	})
+	policies = slices.DeleteFunc(slices.Clone(policies), func(p Policy) bool { return denied[p.Name] == 0 })
+	slices.SortStableFunc(policies, func(a, b Policy) int { return cmp.Compare(denied[b.Name], denied[a.Name]) })
+	for _, p := range policies[:min(len(policies), maxRefused)] {
+		all = append(all, refused{p.Name, count(denied[p.Name])})
+	}
+	return all
 }
 
 // rows returns the outcomes that there were, in the order of kinds.

@@ -114,7 +114,7 @@ func (p *Page) view(m metrics, now time.Time) view {
 			inShadow += int(shadows[check{policy.Name, name}].value)
 		}
 	}
-	v.Headlines = headlines(reasons, degraded, v.Queues, in.LimitsOff, inShadow)
+	v.Headlines = headlines(reasons, degraded, v.Queues, m.oldCertificates(now), in.LimitsOff, inShadow)
 	return v
 }
 
@@ -125,9 +125,9 @@ func yesNo(n float64) string {
 	return "yes"
 }
 
-// headlines says how the gate is, the worst first. inShadow is how many checks are in shadow
-// mode.
-func headlines(reasons, degraded []shownTrouble, queues []queueView, limitsOff bool, inShadow int) (all []headline) {
+// headlines says how the gate is, the worst first. oldCertificates are the ports whose
+// certificate is not renewed, inShadow is how many checks are in shadow mode.
+func headlines(reasons, degraded []shownTrouble, queues []queueView, oldCertificates []string, limitsOff bool, inShadow int) (all []headline) {
 	add := func(level, format string, args ...any) {
 		text := fmt.Sprintf(format, args...)
 		all = append(all, headline{level, strings.ToUpper(text[:1]) + text[1:]})
@@ -158,6 +158,12 @@ func headlines(reasons, degraded []shownTrouble, queues []queueView, limitsOff b
 		default:
 			add(levelBad, "%s is %s: new jobs get 503", name, word)
 		}
+		if q.Workers.is(0) && q.Pending.value() > 0 {
+			add(levelWarn, "%s has jobs that wait, and no worker is alive", name)
+		}
+	}
+	for _, port := range oldCertificates {
+		add(levelWarn, "the certificate of the port %s is not renewed", port)
 	}
 	if len(all) == 0 {
 		add(levelOK, "healthy")

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -108,6 +109,16 @@ func TestHeadlines(t *testing.T) {
 			want:   []string{"note The queue is full, but no policy enforces that: requests pass", "note Checks in shadow mode, which deny nothing: 1"},
 			gauges: queueGauges("full", 40, 1), change: func(g gauges) { g[`refrakt_gate_shadow_active{check="queue",policy="run"}`] = 1 },
 		},
+		"no worker": {
+			want:   []string{"bad The queue is full: new jobs get 503", "warn The queue has jobs that wait, and no worker is alive"},
+			gauges: queueGauges("full", 40, 1), change: func(g gauges) { g["refrakt_gate_queue_live_workers"] = 0 },
+		},
+		"no worker, no jobs": {want: []string{"ok Healthy"}, gauges: queueGauges("ok", 0, 0), change: func(g gauges) { g["refrakt_gate_queue_live_workers"] = 0 }},
+		"a worker":           {want: []string{"ok Healthy"}, gauges: queueGauges("ok", 5, 0), change: func(g gauges) { g["refrakt_gate_queue_live_workers"] = 1 }},
+		"certificates": {want: []string{"warn The certificate of the port grpc is not renewed"}, gauges: gauges{
+			`refrakt_gate_certificate_not_before_timestamp_seconds{port="grpc"}`: 1_000_000 - 81, `refrakt_gate_certificate_not_after_timestamp_seconds{port="grpc"}`: 1_000_000 + 19,
+			`refrakt_gate_certificate_not_before_timestamp_seconds{port="telemetry"}`: 1_000_000 - 79, `refrakt_gate_certificate_not_after_timestamp_seconds{port="telemetry"}`: 1_000_000 + 21,
+		}},
 		"starting": {want: []string{"bad Not ready: starting: ping Redis"}, reasons: []string{"starting: ping Redis"}, gauges: queueGauges("unknown", math.NaN(), math.NaN())},
 		"stopping while degraded and full": {
 			want:    []string{"bad Stopping: the process was told to stop", "bad The queue is full: new jobs get 503", "warn Degraded: limiter: away"},
@@ -354,7 +365,7 @@ func TestUnknownIsNotZero(t *testing.T) {
 		`data-metric="refrakt_gate_queue_live_workers" data-value="NaN">unknown<`,
 		`<dt>Age of the sample</dt><dd><b class="number unknown">unknown</b>`,
 		`data-metric="refrakt_gate_queue_drain_jobs_per_second" data-value="0.5">30<`,
-		"nothing is known of the last 10 minutes",
+		"nothing is known of the last 10 minutes", `<p class="axis">none</p>`,
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("no %s", want)
@@ -476,6 +487,74 @@ func TestCharts(t *testing.T) {
 	}
 }
 
+// TestMostRefused: of the policies without a chart, those that refuse the most are named.
+func TestMostRefused(t *testing.T) {
+	t.Parallel()
+	m := metrics{read: map[string][]series{}}
+	for policy, n := range map[string]float64{"a": 5, "b": 0, "c": 1200, "d": 7} {
+		m.read["refrakt_gate_decisions_total"] = append(m.read["refrakt_gate_decisions_total"],
+			series{of: labels{"policy": policy, "verdict": "deny", "reason": "rate_limited"}, value: n},
+			series{of: labels{"policy": policy, "verdict": "deny", "reason": "queue_full"}, value: n},
+			series{of: labels{"policy": policy, "verdict": "allow", "reason": "ok"}, value: 1e6 - n})
+	}
+	if got, want := mostRefused(m, named("a", "b", "c")), []refused{{"c", "2,400"}, {"a", "10"}}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// TestColours: each part of a bar stands out from the ground (3:1), and from its neighbours without its hue.
+func TestColours(t *testing.T) {
+	t.Parallel()
+	schemes := regexp.MustCompile(`(?s):root \{(.*?)\}`).FindAllStringSubmatch(style, -1)
+	if len(schemes) != 2 {
+		t.Fatalf("%d schemes", len(schemes))
+	}
+	for _, scheme := range schemes {
+		light := make(map[string]float64)
+		for _, m := range regexp.MustCompile(`--(\w+): #([0-9a-f]+);`).FindAllStringSubmatch(scheme[1], -1) {
+			light[m[1]] = luminance(t, m[2])
+		}
+		contrast := func(a, b string) float64 {
+			return (max(light[a], light[b]) + 0.05) / (min(light[a], light[b]) + 0.05)
+		}
+		for _, kind := range []string{"allowed", "k429", "k503", "k403"} {
+			if got := contrast(kind, "card"); light[kind] == 0 || got < 3 {
+				t.Errorf("%s and the ground: %.1f", kind, got)
+			}
+		}
+		for _, pair := range [][2]string{{"k429", "k503"}, {"k503", "k403"}} {
+			if got := contrast(pair[0], pair[1]); got < 1.5 {
+				t.Errorf("%v: %.1f", pair, got)
+			}
+		}
+	}
+	if !strings.Contains(style, ".passed { fill: url(#hatch);") || !strings.Contains(document, `<pattern id="hatch"`) {
+		t.Error("what is let through is not hatched")
+	}
+}
+
+// luminance is the relative luminance of a colour (WCAG 2).
+func luminance(t *testing.T, hex string) float64 {
+	t.Helper()
+	if len(hex) == 3 {
+		hex = string([]byte{hex[0], hex[0], hex[1], hex[1], hex[2], hex[2]})
+	}
+	n, err := strconv.ParseUint(hex, 16, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := 0.0
+	for i, weight := range []float64{0.0722, 0.7152, 0.2126} {
+		c := float64(n>>(8*i)&0xff) / 255
+		if c <= 0.04045 {
+			sum += weight * c / 12.92
+		} else {
+			sum += weight * math.Pow((c+0.055)/1.055, 2.4)
+		}
+	}
+	return sum
+}
+
 // TestManyPolicies: the page of a large file has the first policies and sums up the others.
 func TestManyPolicies(t *testing.T) {
 	t.Parallel()
@@ -483,6 +562,9 @@ func TestManyPolicies(t *testing.T) {
 	body := render(t, source)
 	if n := strings.Count(body, "<article"); n != maxTracks+1 || !strings.Contains(body, "988 other policies") {
 		t.Errorf("%d policies have a chart", n)
+	}
+	if want := regexp.MustCompile(`most refusals since the start: (<span class="given">policy-with-a-long-name-\d+</span> 36(, )?){10}</p>`); !want.MatchString(body) {
+		t.Error("policies without a chart are not named for what they refuse")
 	}
 	if len(body) > 600_000 {
 		t.Errorf("the page has %d bytes", len(body))

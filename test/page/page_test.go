@@ -113,7 +113,7 @@ func TestPageShowsMetrics(t *testing.T) {
 	if !maps.EqualFunc(seen.Rows, want, slices.Equal[[]string]) {
 		t.Errorf("the page shows the decisions %v, want %v", seen.Rows, want)
 	}
-	if !slices.Equal(seen.Headlines, []string{"Healthy"}) || len(seen.Troubles) > 0 || seen.Lost != "" || seen.Old {
+	if !slices.Equal(seen.Headlines, []string{noWorker}) || len(seen.Troubles) > 0 || seen.Lost != "" || seen.Old {
 		t.Errorf("the page says %q, %q, %q", seen.Headlines, seen.Troubles, seen.Lost)
 	}
 	tab.Clean(t, address)

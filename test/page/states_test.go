@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -89,8 +90,12 @@ func (s scene) ask(t *testing.T) {
 
 const (
 	healthy      = "Healthy"
+	noWorker     = "The queue has jobs that wait, and no worker is alive"
 	shadowOfBoth = "Checks in shadow mode, which deny nothing: 2"
 )
+
+// slowly is a chart that has more than one value, which only time brings about.
+var slowly = regexp.MustCompile(`class="line" d="M[^"]*L`)
 
 // TestStates: the page is right in each state that the faults of test/chaos bring about, and in those of files and
 // collectors that can't be used.
@@ -115,13 +120,16 @@ func TestStates(t *testing.T) {
 		s := open(t, e2e.StartGate(t, with(map[string]string{"QUEUE_URL": redis.URL()})))
 		s.says(t, healthy)
 		e2e.Enqueue(t, redis.URL(), e2e.Jobs{Count: 3})
-		s.says(t, "The queue is full: new jobs get 503")
+		s.says(t, "The queue is full: new jobs get 503", noWorker)
 		if err := redis.Client(t).FlushAll(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
 		s.says(t, healthy)
 		e2e.Enqueue(t, redis.URL(), e2e.Jobs{Count: 1, Age: time.Hour})
-		s.says(t, "The queue is slow: new jobs get 503")
+		s.says(t, "The queue is slow: new jobs get 503", noWorker)
+		polltest.True(t, "the gate to keep what the charts show", func() bool {
+			return slowly.MatchString(s.gate.Get(t, "/").Body)
+		})
 	})
 	for mode, queueMode := range map[string]string{"local": "allow", "allow": "allow", "deny": "deny"} {
 		play("Redis is gone, "+mode, func(t *testing.T) {
@@ -202,9 +210,9 @@ func TestStates(t *testing.T) {
 		put(t, file, "QUEUE_SHADOW=true\n")
 		s.says(t, healthy, shadowOfBoth)
 		e2e.Enqueue(t, redis.URL(), e2e.Jobs{Count: 3})
-		s.says(t, "The queue is full, but no policy enforces that: requests pass", shadowOfBoth)
+		s.says(t, noWorker, "The queue is full, but no policy enforces that: requests pass", shadowOfBoth)
 		put(t, file, "QUEUE_SHADOW=perhaps\n")
-		s.says(t, "Degraded: switches: SWITCHES_FILE can't be used", "The queue is full, but no policy enforces that: requests pass", shadowOfBoth)
+		s.says(t, "Degraded: switches: SWITCHES_FILE can't be used", noWorker, "The queue is full, but no policy enforces that: requests pass", shadowOfBoth)
 	})
 	play("stopping", func(t *testing.T) {
 		s := open(t, e2e.StartGate(t, with(map[string]string{"SHUTDOWN_DRAIN": "30s"})))

@@ -9,7 +9,7 @@ VENV := .venv
 BENCH_VENV := bench/.venv
 LINT_VENV := tools/.venv
 
-.PHONY: help setup envoys redis prometheus chromium build release run demo test load chaos soak screenshots containers bench bench-check fuzz lint generate clean ci
+.PHONY: help setup envoys redis prometheus chromium build release run demo test property load chaos soak screenshots containers bench bench-check fuzz lint generate clean ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ test: setup ## Run all tests: unit, bucket stores on a real Redis, end to end on
 	cd test/kubernetes && go vet ./... && go test -shuffle=on ./...
 	cd bench && go vet ./... && go test -race -shuffle=on ./...
 
+property: ## Try each property of test/property with 2,000 cases (CHECKS=2000); make test tries 500
+	cd test && go test -race -count=1 ./property -rapid.checks=$(CHECKS)
+
 load: setup ## Play 12 minutes of load and write a report (LOAD_REPORT_DIR, default test/load/report); exit 1 if an expectation fails
 	cd test && go test -tags load -run '^TestLoad$$' -count=1 -timeout 30m -v ./load
 
@@ -82,6 +85,7 @@ bench: $(VENV)/installed $(BENCH_VENV)/installed redis ## Measure the gate for 8
 bench-check: redis ## Compare what a request costs on any machine with bench/bounds.yaml; exit 1 if a bound is exceeded
 	@cd bench && go build -o ../bin/bench . && exec ../bin/bench check
 
+CHECKS ?= 2000
 FUZZ ?= 300000x
 fuzz: ## Run each fuzz target for a number of executions (FUZZ=300000x) or a time (FUZZ=1m)
 	@for package in $$(go list ./...); do \

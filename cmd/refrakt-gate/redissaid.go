@@ -33,6 +33,19 @@ func (g *gate) explain(ctx context.Context, c redis.UniversalClient, err error) 
 	return errors.New(g.showable(text))
 }
 
+// addressOf is where a client looks for Redis: a name that nobody answers for is not in each
+// error.
+func addressOf(c redis.UniversalClient) string {
+	switch c := c.(type) {
+	case *redis.Client:
+		return c.Options().Addr
+	case *redis.ClusterClient:
+		return strings.Join(c.Options().Addrs, ",")
+	default:
+		return "an unknown address"
+	}
+}
+
 // greeting is the error with which a server turns a connection away before it is asked
 // anything, as in protected mode or when it has too many clients; "" if there is none.
 // go-redis takes it for the answer to its own first command, and reports only that the

@@ -146,7 +146,7 @@ func (g *gate) awaitRedis(ctx context.Context) error {
 		defer cancel()
 		if g.limiterRedis != nil {
 			if err := g.limiterRedis.Ping(asking).Err(); err != nil {
-				return struct{}{}, g.explain(ctx, g.limiterRedis, fmt.Errorf("ping Redis: %w", err))
+				return struct{}{}, g.explain(ctx, g.limiterRedis, fmt.Errorf("ping Redis: %w (at %s)", err, addressOf(g.limiterRedis)))
 			}
 		}
 		if err := g.queues.sample(asking); err != nil {

@@ -1,8 +1,6 @@
 package authz
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
 	"log/slog"
 	"slices"
 
@@ -30,9 +28,8 @@ func record(r *gatev1.Decision, d *Decision) {
 // hashIP returns the address in the record: "ip:" and the hash of the subject, which is as in
 // [Caller].
 func hashIP(subject string) string {
-	sum := sha256.Sum256([]byte(subject))
 	var scratch [32]byte
-	return string(base64.RawURLEncoding.AppendEncode(append(scratch[:0], ipKind...), sum[:16]))
+	return string(appendHash(append(scratch[:0], ipKind...), subject))
 }
 
 func verdict(denied bool) string {

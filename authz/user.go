@@ -118,8 +118,13 @@ func (i identifier) verified(r envoy.Request) string {
 // appendUserSubject appends the subject of a user. The id is hashed, so that text of the
 // client's neither forms a key nor is stored.
 func appendUserSubject(b []byte, kind, id string) []byte {
-	sum := sha256.Sum256([]byte(id))
-	return base64.RawURLEncoding.AppendEncode(append(b, kind...), sum[:16])
+	return appendHash(append(b, kind...), id)
+}
+
+// appendHash appends 22 characters: the first half of a SHA-256, in base64url.
+func appendHash(b []byte, text string) []byte {
+	sum := sha256.Sum256([]byte(text))
+	return base64.RawURLEncoding.AppendEncode(b, sum[:16])
 }
 
 // claimedUser reads the claim of a verified token. A JSON number is exact below 2^53.

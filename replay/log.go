@@ -33,7 +33,7 @@ func (l line) text(key string) string { return string(l.GetStringBytes(key)) }
 
 // Read adds the lines of an access log. It can be called for several logs, those of several
 // Envoys too. A line may have something before its JSON, as logs of containers do. Read
-// needs about 50 bytes of memory a line.
+// needs memory for each line, and more for each caller.
 func (r *Replay) Read(log io.Reader) error {
 	in := bufio.NewReaderSize(log, maxLine)
 	for {
@@ -137,7 +137,7 @@ type outcome uint8
 const (
 	passed    outcome = iota // the buckets let it pass
 	limited                  // a bucket was empty
-	undecided                // the buckets were not asked, because of a failure
+	undecided                // the log does not say what the buckets said
 	byQueue                  // the queue refused it; it cost no token
 	byOther                  // refused without a look at the buckets
 	exempt                   // let pass without a look at the buckets

@@ -33,8 +33,7 @@ func (g *gate) explain(ctx context.Context, c redis.UniversalClient, err error) 
 	return errors.New(g.showable(text))
 }
 
-// addressOf is where a client looks for Redis: a name that nobody answers for is not in each
-// error.
+// addressOf is where a client looks for Redis. Not every error of the client says it.
 func addressOf(c redis.UniversalClient) string {
 	switch c := c.(type) {
 	case *redis.Client:
